@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Bytes on media, behind one table of functions.
+ *
+ * A volume is a row of bytes that can be read and written in any order; it
+ * does not know what they mean.  Offsets are in bytes from the start of the
+ * volume's data (a path volume keeps its label before it) and, like lengths,
+ * multiples of PAGE_BYTES; the caller keeps them inside size_bytes.
+ *
+ * I/O goes in batches: take a batch from the pool, start up to VIO_MAX
+ * transfers on any volumes, wait for all of them, put the batch back.
+ *
+ *   b = vbatch_get (pool);
+ *   vio_start (b, &io[0]); vio_start (b, &io[1]);
+ *   vbatch_wait (b);
+ *   ... io[0].error, io[1].error ...
+ *   vbatch_put (b);
+ */
+
+#ifndef FARPAGE_VOLUME_H
+#define FARPAGE_VOLUME_H
+
+#include "types.h"
+
+struct vbatch;
+struct volume;
+
+enum vio_op { VIO_READ, VIO_WRITE };
+
+/* One transfer.  The caller owns it and keeps it, and buf, until
+ * vbatch_wait () has returned.
+ */
+struct vio {
+  struct volume *volume;
+  enum vio_op op;
+  uint64_t off;   /* bytes, PAGE_BYTES aligned */
+  void *buf;      /* aligned to volume->align */
+  size_t bytes;   /* multiple of PAGE_BYTES, not 0 */
+  int error;      /* result: 0 or a positive errno, set when it is over */
+  size_t done;    /* [volume] bytes over so far */
+  struct vio *next; /* [volume] */
+};
+
+/* The seam.  A medium implements these; everybody else calls volume_* below.
+ */
+struct volume_ops {
+  const char *kind; /* "memory", "file", "block", "fault" */
+
+  /* Begin a transfer.  Either it is over at once (error is set) or it is
+   * pending in the batch until vbatch_wait ().  batch may be NULL if
+   * !volume->batched.  Blocks: only if !volume->batched.
+   */
+  void (*start) (struct volume *v, struct vbatch *batch, struct vio *io);
+
+  /* Everything whose completion was seen before the call is on the medium
+   * when it returns 0.  Blocks: yes.
+   */
+  int (*flush) (struct volume *v);
+
+  /* Give a range back to the medium; what it reads as afterwards is not
+   * said.  EOPNOTSUPP: this medium cannot.  Blocks: yes.
+   */
+  int (*trim) (struct volume *v, uint64_t off, uint64_t bytes);
+
+  void (*close) (struct volume *v);
+};
+
+struct volume {
+  const struct volume_ops *ops;
+  char *name;          /* [const] as the user gave it */
+  uint64_t size_bytes; /* [const] of data, multiple of PAGE_BYTES */
+  uint32_t align;      /* [const] of buffers in memory: 1 or PAGE_BYTES */
+  bool batched;        /* [const] start needs a batch */
+  bool checked;        /* [const] bytes leave this process's memory: verify */
+  bool direct;         /* [const] past the page cache */
+  bool sparse;         /* [const] freed runs go back by trim */
+  _Atomic uint64_t nr_errors;
+};
+
+/* ---- opening.  Errors are told in the log, with the remedy, and returned
+ * as a positive errno.
+ */
+
+/* Memory (memfd) of size_bytes (rounded down to pages), allocated now or
+ * ENOMEM; with sparse, allocated when written and freed by trim.
+ */
+extern int volume_open_memory (const char *name, uint64_t size_bytes,
+                               bool sparse, struct volume **vp);
+
+enum volume_direct { DIRECT_AUTO, DIRECT_YES, DIRECT_NO };
+
+struct volume_path_options {
+  bool force;                /* overwrite what is there */
+  bool sparse;               /* do not allocate a file's blocks */
+  enum volume_direct direct; /* past the page cache: auto = where it works */
+  uint64_t lock_wait_ns;     /* for another process to let go */
+};
+
+/* An existing regular file or block device, for a volatile store: locked for
+ * this process alone, checked to be ours or empty (or force), labelled, and
+ * a regular file's blocks allocated.  Errors: ENOENT, EISDIR, EACCES, EROFS,
+ * EBUSY (locked), EEXIST (has other data), EINVAL (FIFO, too small), ENOSPC,
+ * EIO.  Blocks: yes.
+ */
+extern int volume_open_path (const char *path,
+                             const struct volume_path_options *options,
+                             struct volume **vp);
+
+/* A size in bytes below which a volume is refused: one stripe. */
+#define VOLUME_BYTES_MIN (32 * PAGE_BYTES)
+
+extern void volume_close (struct volume *v); /* NULL is fine */
+extern int volume_flush (struct volume *v);
+extern int volume_trim (struct volume *v, uint64_t off, uint64_t bytes);
+
+/* ---- batches ---- */
+
+#define VIO_MAX 4 /* transfers under way in one batch */
+
+struct vpool;
+
+enum vpool_engine { VPOOL_AUTO, VPOOL_URING, VPOOL_SYNC };
+
+/* A pool of nr batches, each with a page-aligned bounce buffer of that many
+ * bytes, made (and touched) now.  VPOOL_AUTO takes io_uring where the kernel
+ * has it and plain preadv2/pwritev2 where not; VPOOL_URING fails with the
+ * kernel's errno.  Call it after the process's last fork.
+ */
+extern int vpool_create (unsigned nr, size_t bounce_bytes,
+                         enum vpool_engine engine, struct vpool **poolp);
+extern void vpool_destroy (struct vpool *pool); /* NULL is fine */
+extern const char *vpool_engine_name (const struct vpool *pool);
+extern unsigned vpool_nr (const struct vpool *pool);
+extern unsigned vpool_nr_used (struct vpool *pool);
+
+extern struct vbatch *vbatch_get (struct vpool *pool); /* Blocks: yes */
+extern void vbatch_put (struct vbatch *batch);         /* NULL is fine */
+extern void *vbatch_bounce (struct vbatch *batch);
+extern size_t vbatch_bounce_bytes (const struct vbatch *batch);
+
+/* Begin a transfer; at most VIO_MAX are pending in a batch.  Lock: none of
+ * rank LOCK_IO or above is held.
+ */
+extern void vio_start (struct vbatch *batch, struct vio *io);
+/* Wait until everything started in the batch is over.  Blocks: yes. */
+extern void vbatch_wait (struct vbatch *batch);
+
+#endif /* FARPAGE_VOLUME_H */
