@@ -23,7 +23,11 @@ struct conn; /* one client's connection to one export */
 
 /* ---- open and close ---- */
 
-enum store_direct { STORE_DIRECT_AUTO, STORE_DIRECT_YES, STORE_DIRECT_NO };
+enum store_direct {
+  STORE_DIRECT_AUTO,
+  STORE_DIRECT_YES,
+  STORE_DIRECT_NO
+};
 
 struct store_volume_config {
   const char *path;    /* NULL: memory */
@@ -35,13 +39,13 @@ struct store_config {
   unsigned nr_volumes;
   bool sparse, force;
   enum store_direct direct;
-  uint64_t swap_size_bytes;  /* of unnamed objects; 0: the name must say */
-  int reserve;               /* -1: yes for swap, no for named; else 0 or 1 */
-  uint64_t linger_ns;        /* of unnamed objects after the last close */
+  uint64_t swap_size_bytes; /* of unnamed objects; 0: the name must say */
+  int reserve;              /* -1: yes for swap, no for named; else 0 or 1 */
+  uint64_t linger_ns;       /* of unnamed objects after the last close */
   uint64_t linger_unwritten_ns; /* the same, for those never written */
-  uint64_t lock_wait_ns;     /* for a volume that another process holds */
-  const char *default_name;  /* NULL: the only named object */
-  unsigned stripe_blocks;    /* 0: 32 */
+  uint64_t lock_wait_ns;        /* for a volume that another process holds */
+  const char *default_name;     /* NULL: the only named object */
+  unsigned stripe_blocks;       /* 0: 32 */
 };
 
 /* Open volumes and make the store; no thread is started.  What goes wrong is
@@ -93,7 +97,11 @@ extern const char *store_name_error (const char *name);
 /* ---- connections ---- */
 
 /* Who is at the other end: the owner of an export is told by it. */
-enum peer_kind { PEER_UNKNOWN, PEER_IP, PEER_UNIX };
+enum peer_kind {
+  PEER_UNKNOWN,
+  PEER_IP,
+  PEER_UNIX
+};
 struct peer {
   enum peer_kind kind;
   uint8_t address[16]; /* PEER_IP: v6, or v4 mapped; no port */
@@ -137,8 +145,8 @@ extern int conn_cache (struct conn *c, uint64_t off, uint32_t bytes);
  */
 typedef int (*conn_extent_fn) (void *arg, uint64_t off, uint64_t bytes,
                                bool hole, bool zero);
-extern int conn_extents (struct conn *c, uint64_t off, uint32_t bytes,
-                         bool one, conn_extent_fn fn, void *arg);
+extern int conn_extents (struct conn *c, uint64_t off, uint32_t bytes, bool one,
+                         conn_extent_fn fn, void *arg);
 
 /* ---- names ---- */
 
@@ -170,7 +178,11 @@ struct req_stat {
   uint64_t count, bytes, errors;
 };
 
-enum space_state { SPACE_OK, SPACE_ALMOST_FULL, SPACE_FULL };
+enum space_state {
+  SPACE_OK,
+  SPACE_ALMOST_FULL,
+  SPACE_FULL
+};
 
 struct store_stat {
   uint64_t size_bytes;     /* of the pool */
@@ -185,7 +197,8 @@ struct store_stat {
   uint64_t uptime_ns;
   unsigned nr_objects, nr_conns;
   struct req_stat req[REQ_KINDS];
-  uint64_t fragments[64]; /* free runs of 2^i to 2^(i+1)-1 blocks, all volumes */
+  uint64_t
+      fragments[64]; /* free runs of 2^i to 2^(i+1)-1 blocks, all volumes */
 };
 extern void store_stat (struct store *s, struct store_stat *st);
 

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The page map of an object as strategy sees it: a table of functions.
+ *
+ * Each may block, and fail with EIO or ENOMEM, having changed nothing: behind
+ * the table may lie memory (swmeta, in map.c) or nodes on a medium.  Callers
+ * hold the lock of the shard that the pages are in, and pages of one call lie
+ * in one shard.
+ */
+
+#ifndef FARPAGE_MAP_H
+#define FARPAGE_MAP_H
+
+#include "swmeta.h"
+#include "types.h"
+
+struct map_ops {
+  /* The longest run from pgno on, at most max pages; ents, if not NULL,
+   * receives its entries (nothing for a hole).
+   */
+  int (*lookup) (void *map, pgno_t pgno, uint64_t max, struct swmeta_run *run,
+                 struct swent *ents);
+
+  /* Enter nr entries, none of them absent; what they displace is handed to
+   * fn in runs.
+   */
+  int (*build) (void *map, pgno_t pgno, uint64_t nr, const struct swent *ents,
+                swmeta_run_fn fn, void *arg);
+
+  /* Remove the entries of nr pages; what they named is handed to fn. */
+  int (*free) (void *map, pgno_t pgno, uint64_t nr, swmeta_run_fn fn,
+               void *arg);
+
+  /* Remove one entry and hand it out (zeros if there was none). */
+  int (*pop) (void *map, pgno_t pgno, struct swent *ent);
+
+  /* The first shard from this one on that may have entries, or UINT64_MAX.
+   * Lock: none needed.
+   */
+  uint64_t (*next_shard) (void *map, uint64_t shard);
+
+  /* Frees the map's memory; its entries are gone already. */
+  void (*destroy) (void *map);
+};
+
+/* A map in memory, from the zone.  reserve: all memory it can need is made
+ * now, and its calls cannot fail.
+ */
+extern const struct map_ops map_memory_ops;
+extern int map_memory_create (struct swzone *zone, pgno_t nr_pages,
+                              bool reserve, void **mapp);
+
+#endif /* FARPAGE_MAP_H */

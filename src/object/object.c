@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The life of a virtual disk; see object.h.
+ *
+ *   created --(object_kill)--> dead --(object_drop)--> empty --> destroyed
+ *
+ * I1. A dead object's map only shrinks: whoever publishes looks at the flag
+ *     under the shard's lock, so one walk over the shards empties it, though
+ *     requests are still under way.
+ * I2. charges = nr_pages if reserved, else nr_mapped + nr_zero; a dead
+ *     object has none once it is dropped.
+ */
+
+#include <config.h>
+
+#include "object.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "request.h"
+
+/* Locks for an object of so many pages: one a shard, rounded up to a power of
+ * two, SHARDS_MAX at most.
+ */
+static unsigned
+nr_locks (pgno_t nr_pages)
+{
+  unsigned nr = 1;
+
+  while (nr < SHARDS_MAX && (uint64_t) nr * SHARD_PAGES < nr_pages)
+    nr *= 2;
+  return nr;
+}
+
+int
+object_create (const struct object_config *config, struct object **op)
+{
+  pgno_t nr_pages = ((config->size_bytes - 1) >> PAGE_SHIFT) + 1;
+  unsigned nr_shards = nr_locks (nr_pages);
+  size_t bytes = sizeof (struct object) + nr_shards * sizeof (struct shard);
+  struct object *o;
+  int err;
+
+  assert (config->size_bytes > 0);
+  if (config->reserved) {
+    err = space_charge_wait (config->space, nr_pages, 0);
+    if (err)
+      return err;
+  }
+  o = aligned_alloc (64, bytes);
+  if (o == NULL) {
+    err = ENOMEM;
+    goto uncharge;
+  }
+  memset (o, 0, bytes);
+  err = map_memory_create (config->zone, nr_pages, config->prepared, &o->map);
+  if (err)
+    goto fail;
+  o->ops = &map_memory_ops;
+  o->size_bytes = config->size_bytes;
+  o->nr_pages = nr_pages;
+  o->reserved = config->reserved;
+  o->space = config->space;
+  o->pool = config->pool;
+  o->nr_shards = nr_shards;
+  env_random (&o->hint, sizeof o->hint);
+  for (unsigned i = 0; i < nr_shards; i++)
+    lock_init (&o->shards[i].lock, LOCK_SHARD, "shard");
+  *op = o;
+  return 0;
+
+fail:
+  free (o);
+uncharge:
+  if (config->reserved)
+    space_uncharge (config->space, nr_pages);
+  return err;
+}
+
+void
+object_kill (struct object *o)
+{
+  atomic_store (&o->dead, true);
+}
+
+bool
+object_is_dead (const struct object *o)
+{
+  return atomic_load (&o->dead);
+}
+
+void
+object_drop (struct object *o)
+{
+  uint64_t nr = 0;
+
+  assert (object_is_dead (o));
+  if (o->dropped)
+    return;
+  space_drop_begin (o->space);
+  for (;;) {
+    uint64_t shard = o->ops->next_shard (o->map, nr);
+    pgno_t first = shard * SHARD_PAGES;
+    struct freed freed;
+
+    if (shard == UINT64_MAX)
+      break;
+    freed_init (&freed, o, shard_of (o, first));
+    lock_acquire (&freed.shard->lock);
+    /* An entry that cannot be removed now stays with the dead object. */
+    (void) o->ops->free (o->map, first,
+                         min_u64 (SHARD_PAGES, o->nr_pages - first),
+                         freed_removed, &freed);
+    lock_release (&freed.shard->lock);
+    freed_give_back (&freed, first);
+    nr = shard + 1;
+  }
+  if (o->reserved)
+    space_uncharge (o->space, o->nr_pages);
+  o->dropped = true;
+  space_drop_done (o->space);
+}
+
+void
+object_destroy (struct object *o)
+{
+  if (o == NULL)
+    return;
+  object_kill (o);
+  object_drop (o);
+  for (unsigned i = 0; i < o->nr_shards; i++) {
+    assert (o->shards[i].first == NULL && o->shards[i].pins == NULL);
+    lock_destroy (&o->shards[i].lock);
+  }
+  o->ops->destroy (o->map);
+  free (o);
+}
+
+uint64_t
+object_size_bytes (const struct object *o)
+{
+  return o->size_bytes;
+}
+
+bool
+object_is_reserved (const struct object *o)
+{
+  return o->reserved;
+}
+
+uint64_t
+object_nr_mapped (const struct object *o)
+{
+  return atomic_load (&o->nr_mapped);
+}
+
+uint64_t
+object_nr_reserved (const struct object *o)
+{
+  uint64_t nr_mapped = object_nr_mapped (o);
+
+  if (!o->reserved)
+    return atomic_load (&o->nr_zero);
+  return nr_mapped < o->nr_pages ? o->nr_pages - nr_mapped : 0;
+}
+
+void
+object_fence (struct object *o)
+{
+  for (unsigned i = 0; i < o->nr_shards; i++) {
+    lock_acquire (&o->shards[i].lock);
+    lock_release (&o->shards[i].lock);
+  }
+}
+
+const char *
+object_check (struct object *o)
+{
+  uint64_t nr_mapped = 0, nr_zero = 0;
+
+  for (pgno_t pgno = 0; pgno < o->nr_pages;) {
+    uint64_t next = o->ops->next_shard (o->map, pgno / SHARD_PAGES);
+    struct swmeta_run run;
+
+    if (next == UINT64_MAX)
+      break;
+    pgno = max_u64 (pgno, next * SHARD_PAGES);
+    if (o->ops->lookup (o->map, pgno, o->nr_pages - pgno, &run, NULL) != 0)
+      return "object: its map cannot be read";
+    if (swmeta_kind (run.word) == SWMETA_BLOCK)
+      nr_mapped += run.nr_pages;
+    else if (swmeta_kind (run.word) == SWMETA_ZERO)
+      nr_zero += run.nr_pages;
+    pgno += run.nr_pages;
+  }
+  if (nr_mapped != atomic_load (&o->nr_mapped))
+    return "object: its count of mapped pages is wrong";
+  if (nr_zero != atomic_load (&o->nr_zero))
+    return "object: its count of reserved pages is wrong";
+  for (unsigned i = 0; i < o->nr_shards; i++)
+    if (o->shards[i].first != NULL || o->shards[i].pins != NULL)
+      return "object: a request is left behind";
+  return NULL;
+}

@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* One page at a time, under its shard's lock: read-modify-write of a page
+ * that a request covers only in part, or that a later request has overtaken
+ * in part.  The lock is held over the read and the write, so no page is ever
+ * torn and no other change comes between.
+ *
+ * What can wait is had before the lock: a batch, a unit, a block.  A charge
+ * that is missing is told to the caller, who gets it with no lock held and
+ * comes again.
+ */
+
+#include <config.h>
+
+#include "request.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "io.h"
+#include "log.h"
+
+static struct log_limit units_limit;
+
+bool
+page_is_zero (const void *buf)
+{
+  const uint64_t *p = buf;
+  uint64_t first;
+
+  /* Pages that are not zeros mostly show it at once. */
+  memcpy (&first, p, sizeof first);
+  return first == 0 && memcmp (buf, (const char *) buf + sizeof first,
+                               PAGE_BYTES - sizeof first) == 0;
+}
+
+int
+take_units (struct object *o, uint64_t nr)
+{
+  int err = space_acquire (o->space, nr, env_now_ns () + UNITS_WAIT_NS);
+
+  if (err == 0)
+    return 0;
+  log_limited (&units_limit, LOG_ERROR,
+               "pool: a write found no room to move in for %d s: reads are "
+               "stuck in a volume (look for a hanging disk)",
+               (int) (UNITS_WAIT_NS / NS_PER_S));
+  return EIO;
+}
+
+int
+page_read (struct object *o, struct vbatch *batch, pgno_t pgno, void *buf)
+{
+  struct swmeta_run run;
+  struct swent ent;
+  int err = o->ops->lookup (o->map, pgno, 1, &run, &ent);
+
+  if (err)
+    return err;
+  if (swmeta_kind (run.word) != SWMETA_BLOCK) {
+    memset (buf, 0, PAGE_BYTES);
+    return 0;
+  }
+  blkno_t blk = swmeta_blkno (run.word);
+
+  err = io_block (o, batch, VIO_READ, blk, buf);
+  if (err)
+    return EIO;
+  return io_verify (space_volume (o->space, blk), buf, &ent, 1);
+}
+
+/* Write buf to the block of run; if that fails retire it and try another. */
+static int
+write_block (struct request *req, pgno_t pgno, void *buf, struct space_run *run)
+{
+  struct object *o = req->o;
+  int err = io_block (o, req->batch, VIO_WRITE, run->blk, buf);
+
+  if (err == 0)
+    return 0;
+  space_retire (o->space, run);
+  run->nr = 0;
+  err = space_alloc (o->space, lane_hint (o, pgno), 1, run);
+  if (err)
+    return err;
+  return io_block (o, req->batch, VIO_WRITE, run->blk, buf) == 0 ? 0 : EIO;
+}
+
+/* The page becomes all zeros. */
+static int
+publish_zero (struct object *o, pgno_t pgno, struct freed *freed)
+{
+  struct swent ent;
+  int err = o->ops->pop (o->map, pgno, &ent);
+
+  if (err)
+    return err;
+  if (ent.word != 0) {
+    struct swmeta_run gone = { pgno, ent.word, 1 };
+
+    freed_removed (freed, &gone);
+  }
+  return 0;
+}
+
+int
+page_publish (struct request *req, pgno_t pgno, void *buf,
+              struct space_run *run, struct freed *freed, uint64_t *charged)
+{
+  struct object *o = req->o;
+  struct swmeta_run was;
+  struct swent ent = { 0 };
+  int err;
+
+  if (page_is_zero (buf))
+    return publish_zero (o, pgno, freed);
+
+  err = o->ops->lookup (o->map, pgno, 1, &was, NULL);
+  if (err)
+    return err;
+  bool needs_charge = was.word == 0 && !o->reserved;
+
+  if (needs_charge && *charged == 0) {
+    if (space_charge (o->space, 1) != 0)
+      return ENOSPC;
+    *charged = 1;
+  }
+  err = write_block (req, pgno, buf, run);
+  if (err)
+    return err;
+  ent.word = swmeta_word (SWMETA_BLOCK, run->blk);
+  io_stamp (space_volume (o->space, run->blk), buf, &ent, 1);
+  err = o->ops->build (o->map, pgno, 1, &ent, freed_displaced, freed);
+  if (err)
+    return err;
+  atomic_fetch_add (&o->nr_mapped, 1);
+  run->nr = 0;
+  if (needs_charge)
+    *charged = 0;
+  return 0;
+}
+
+/* Lay src over page, but for the marked sectors. */
+static void
+overlay (char *page, uint32_t in_page, uint32_t bytes, const char *src,
+         unsigned marks)
+{
+  uint32_t end = in_page + bytes;
+
+  for (uint32_t pos = in_page; pos < end;) {
+    uint32_t next = (pos | (SECTOR_BYTES - 1)) + 1;
+    uint32_t len = (next < end ? next : end) - pos;
+
+    if (!(marks >> (pos >> SECTOR_SHIFT) & 1)) {
+      if (src != NULL)
+        memcpy (page + pos, src + (pos - in_page), len);
+      else
+        memset (page + pos, 0, len);
+    }
+    pos += len;
+  }
+}
+
+/* Lock: needs the page's shard's. */
+static int
+update_locked (struct request *req, pgno_t pgno, uint32_t in_page,
+               uint32_t bytes, const void *src, struct space_run *run,
+               struct freed *freed, uint64_t *charged)
+{
+  char page[PAGE_BYTES] __attribute__ ((aligned (4096)));
+  int err = request_may_publish (req);
+
+  if (err)
+    return err;
+  request_help_older (req, pgno, freed);
+  err = page_read (req->o, req->batch, pgno, page);
+  if (err)
+    return err;
+  overlay (page, in_page, bytes, src, request_marks (req, pgno));
+  err = page_publish (req, pgno, page, run, freed, charged);
+  if (err)
+    return err;
+  request_mark_older (req, (pgno << PAGE_SHIFT) + in_page, bytes);
+  return 0;
+}
+
+int
+page_update (struct request *req, pgno_t pgno, uint32_t in_page, uint32_t bytes,
+             const void *src)
+{
+  struct object *o = req->o;
+  uint64_t deadline_ns = env_now_ns () + CHARGE_WAIT_NS;
+  uint64_t charged = 0;
+  struct freed freed;
+  struct space_run run;
+  int err = take_units (o, 1);
+
+  if (err)
+    return err;
+  err = space_alloc (o->space, lane_hint (o, pgno), 1, &run);
+  if (err) {
+    space_release (o->space, 1);
+    return err;
+  }
+  freed_init (&freed, o, shard_of (o, pgno));
+  for (;;) {
+    lock_acquire (&freed.shard->lock);
+    err =
+        update_locked (req, pgno, in_page, bytes, src, &run, &freed, &charged);
+    lock_release (&freed.shard->lock);
+    if (err != ENOSPC || charged > 0)
+      break;
+    freed_give_back (&freed, pgno);
+    err = space_charge_wait (o->space, 1, deadline_ns);
+    if (err)
+      break;
+    charged = 1;
+  }
+  if (run.nr > 0)
+    freed_blocks (&freed, &run);
+  freed.nr_charges += charged;
+  freed_give_back (&freed, pgno);
+  space_release (o->space, 1);
+  space_look (o->space);
+  return err;
+}

@@ -1,0 +1,397 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Requests under way, and what they owe each other.
+ *
+ * Each shard has a list of the changes (writes, trims, zeroings) that touch it
+ * and are not over, in the order they were entered, and one of the reads.
+ *
+ *   shard: first -> [write A] -> [zero B] -> [write C] <- last
+ *          pins  -> [read r: blocks 17-20] -> [read s: blocks 96-97]
+ *
+ * Overtaking.  Nobody waits for an older request, so a younger one may publish
+ * first; what a client saw replied must then not be undone by the older:
+ *
+ * I1. When a request publishes a range it marks the sectors it covers whole in
+ *     every older write of the list.  A write leaves its marked sectors out
+ *     when it publishes, and is answered as done.
+ * I2. An older zeroing has no data to hold back and may cover 4 GiB: instead
+ *     of marking it, a younger request does the older one's work in the shard
+ *     first.  Only its partial first and last page are marked.
+ * I3. Marks are made only when the younger one has published: if it fails, the
+ *     older one's data are not lost with it.
+ * I4. Below a sector there is no order among overlapping requests in flight
+ *     but the one in which they publish; NBD promises none.
+ *
+ * Reading.  A read looks its blocks up under the lock, and reads without it:
+ *
+ * I5. A block that leaves the map while a pin names it is parked in that pin,
+ *     and goes on to the next pin that names it, or is free, when the pin ends.
+ *     A read cannot come to a block that has left the map, so this ends.
+ *
+ * Locks: everything here is guarded by the shard's lock.  Entries and pins
+ * live on the stacks of their requests; nothing is allocated.
+ */
+
+#include <config.h>
+
+#include "request.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+/* ---- entering and leaving ---- */
+
+static uint64_t
+mark_base (const struct request *req)
+{
+  return (req->off >> SECTOR_SHIFT) & ~UINT64_C (63);
+}
+
+static void
+clear_marks (struct request *req)
+{
+  uint64_t last = req->off + req->bytes - 1;
+
+  if (req->zero)
+    memset (req->done, 0, last / SHARD_BYTES - req->off / SHARD_BYTES + 1);
+  else
+    memset (req->marks, 0,
+            (((last >> SECTOR_SHIFT) - mark_base (req)) / 64 + 1) *
+                sizeof *req->marks);
+}
+
+uint64_t
+request_end_padded (const struct request *req)
+{
+  uint64_t end = req->off + req->bytes;
+
+  return end == req->o->size_bytes ? req->o->nr_pages << PAGE_SHIFT : end;
+}
+
+/* The partial pages at both ends of a zeroing request. */
+static void
+find_edges (struct request *req)
+{
+  uint64_t end = request_end_padded (req);
+  uint32_t head = req->off & PAGE_MASK;
+
+  memset (req->edge, 0, sizeof req->edge);
+  if (!req->zero)
+    return;
+  if (head != 0 || end - req->off < PAGE_BYTES) {
+    req->edge[0].pgno = req->off >> PAGE_SHIFT;
+    req->edge[0].in_page = head;
+    req->edge[0].bytes = (uint32_t) min_u64 (PAGE_BYTES - head, req->bytes);
+  }
+  if ((end & PAGE_MASK) != 0 &&
+      (req->edge[0].bytes == 0 || end >> PAGE_SHIFT != req->edge[0].pgno)) {
+    req->edge[1].pgno = end >> PAGE_SHIFT;
+    req->edge[1].bytes = end & PAGE_MASK;
+  }
+}
+
+void
+request_begin (struct request *req)
+{
+  struct object *o = req->o;
+  uint64_t first = req->off / SHARD_BYTES;
+  uint64_t last = (req->off + req->bytes - 1) / SHARD_BYTES;
+
+  atomic_init (&req->overtaken, false);
+  atomic_init (&req->helped_error, 0);
+  clear_marks (req);
+  find_edges (req);
+  req->nr_entries = (unsigned) min_u64 (last - first + 1, o->nr_shards);
+  for (unsigned i = 0; i < req->nr_entries; i++) {
+    struct shard *shard = &o->shards[(first + i) & (o->nr_shards - 1)];
+    struct entry *e = &req->entries[i];
+
+    LOCK_SCOPE (&shard->lock);
+    e->req = req;
+    e->next = NULL;
+    e->prev = shard->last;
+    if (e->prev != NULL)
+      e->prev->next = e;
+    else
+      shard->first = e;
+    shard->last = e;
+  }
+  req->batch = o->pool != NULL ? vbatch_get (o->pool) : NULL;
+}
+
+void
+request_end (struct request *req)
+{
+  struct object *o = req->o;
+  uint64_t first = req->off / SHARD_BYTES;
+
+  vbatch_put (req->batch);
+  for (unsigned i = 0; i < req->nr_entries; i++) {
+    struct shard *shard = &o->shards[(first + i) & (o->nr_shards - 1)];
+    struct entry *e = &req->entries[i];
+
+    LOCK_SCOPE (&shard->lock);
+    *(e->prev != NULL ? &e->prev->next : &shard->first) = e->next;
+    *(e->next != NULL ? &e->next->prev : &shard->last) = e->prev;
+  }
+}
+
+int
+request_may_publish (const struct request *req)
+{
+  if (atomic_load (&req->o->dead) || atomic_load (req->fenced))
+    return ESHUTDOWN;
+  return 0;
+}
+
+/* ---- overtaking ---- */
+
+void
+request_help_older (struct request *req, pgno_t pgno, struct freed *freed)
+{
+  uint64_t shard = pgno / SHARD_PAGES;
+
+  for (struct entry *e = freed->shard->first; e->req != req; e = e->next) {
+    struct request *older = e->req;
+    uint64_t first = older->off / SHARD_BYTES;
+    uint64_t last = (older->off + older->bytes - 1) / SHARD_BYTES;
+    uint64_t charged = 0, needed;
+    int err;
+
+    if (!older->zero || shard < first || shard > last ||
+        older->done[shard - first] || request_may_publish (older) != 0)
+      continue;
+    err = zero_shard (older, shard, freed, &charged, &needed);
+    if (err) {
+      /* It cannot be made to wait here; it is told when it comes. */
+      older->done[shard - first] = 1;
+      atomic_store (&older->helped_error, err);
+    }
+  }
+}
+
+/* Mark sectors [first, end) of the object in a write. */
+static void
+mark_write (struct request *older, uint64_t first, uint64_t end)
+{
+  uint64_t base = mark_base (older);
+  uint64_t own_end = ((older->off + older->bytes - 1) >> SECTOR_SHIFT) + 1;
+
+  first = max_u64 (first, older->off >> SECTOR_SHIFT);
+  end = min_u64 (end, own_end);
+  if (first >= end)
+    return;
+  atomic_store (&older->overtaken, true);
+  for (; first < end; first++)
+    older->marks[(first - base) / 64] |= UINT64_C (1) << ((first - base) % 64);
+}
+
+static void
+mark_edge (struct request *older, struct edge *edge, uint64_t first,
+           uint64_t end)
+{
+  uint64_t base = edge->pgno << (PAGE_SHIFT - SECTOR_SHIFT);
+
+  if (edge->bytes == 0)
+    return;
+  for (unsigned i = 0; i < PAGE_BYTES / SECTOR_BYTES; i++)
+    if (base + i >= first && base + i < end) {
+      edge->marks |= 1u << i;
+      atomic_store (&older->overtaken, true);
+    }
+}
+
+void
+request_mark_older (struct request *req, uint64_t off, uint64_t bytes)
+{
+  struct shard *shard = shard_of (req->o, off >> PAGE_SHIFT);
+  uint64_t first = (off + SECTOR_BYTES - 1) >> SECTOR_SHIFT;
+  uint64_t end = (off + bytes) >> SECTOR_SHIFT;
+
+  /* The object's end is where its last sector ends, however short. */
+  if (off + bytes == req->o->size_bytes)
+    end = (off + bytes + SECTOR_BYTES - 1) >> SECTOR_SHIFT;
+  for (struct entry *e = shard->first; e->req != req; e = e->next) {
+    if (!e->req->zero) {
+      mark_write (e->req, first, end);
+      continue;
+    }
+    mark_edge (e->req, &e->req->edge[0], first, end);
+    mark_edge (e->req, &e->req->edge[1], first, end);
+  }
+}
+
+unsigned
+request_marks (const struct request *req, pgno_t pgno)
+{
+  uint64_t base = mark_base (req);
+  uint64_t first = pgno << (PAGE_SHIFT - SECTOR_SHIFT);
+  uint64_t own_end = ((req->off + req->bytes - 1) >> SECTOR_SHIFT) + 1;
+  unsigned marks = 0;
+
+  if (!atomic_load (&req->overtaken))
+    return 0;
+  if (req->zero) {
+    for (unsigned i = 0; i < 2; i++)
+      if (req->edge[i].bytes > 0 && req->edge[i].pgno == pgno)
+        marks |= req->edge[i].marks;
+    return marks;
+  }
+  for (unsigned i = 0; i < PAGE_BYTES / SECTOR_BYTES; i++) {
+    uint64_t sector = first + i;
+
+    if (sector >= req->off >> SECTOR_SHIFT && sector < own_end &&
+        req->marks[(sector - base) / 64] >> ((sector - base) % 64) & 1)
+      marks |= 1u << i;
+  }
+  return marks;
+}
+
+/* ---- pins ---- */
+
+void
+pin_begin (struct shard *shard, struct pin *pin)
+{
+  pin->nr_parked = 0;
+  memset (pin->parked, 0, sizeof pin->parked);
+  pin->next = shard->pins;
+  shard->pins = pin;
+}
+
+/* Park a block in the first pin of the list that names it. */
+static bool
+park_block (struct pin *pins, blkno_t blk)
+{
+  for (struct pin *pin = pins; pin != NULL; pin = pin->next) {
+    uint64_t base = 0;
+
+    for (unsigned i = 0; i < pin->nr_extents; i++) {
+      const struct space_run *x = &pin->extent[i];
+
+      if (blk >= x->blk && blk - x->blk < x->nr) {
+        base += blk - x->blk;
+        pin->parked[base / 64] |= UINT64_C (1) << (base % 64);
+        pin->nr_parked++;
+        return true;
+      }
+      base += x->nr;
+    }
+  }
+  return false;
+}
+
+void
+pin_end (struct object *o, pgno_t pgno, struct pin *pin)
+{
+  struct shard *shard = shard_of (o, pgno);
+  unsigned nr_free = 0;
+
+  lock_acquire (&shard->lock);
+  struct pin **p = &shard->pins;
+
+  while (*p != pin)
+    p = &(*p)->next;
+  *p = pin->next;
+  if (pin->nr_parked == 0) {
+    lock_release (&shard->lock);
+    return;
+  }
+  /* What another read still needs goes on to its pin. */
+  uint64_t base = 0;
+
+  for (unsigned i = 0; i < pin->nr_extents; i++)
+    for (uint64_t k = 0; k < pin->extent[i].nr; k++, base++) {
+      uint64_t bit = UINT64_C (1) << (base % 64);
+
+      if (!(pin->parked[base / 64] & bit))
+        continue;
+      if (park_block (shard->pins, pin->extent[i].blk + k))
+        pin->parked[base / 64] &= ~bit;
+      else
+        nr_free++;
+    }
+  lock_release (&shard->lock);
+
+  base = 0;
+  for (unsigned i = 0; i < pin->nr_extents; i++)
+    for (uint64_t k = 0; k < pin->extent[i].nr; k++, base++)
+      if (pin->parked[base / 64] >> (base % 64) & 1) {
+        struct space_run run = { pin->extent[i].blk + k, 1 };
+
+        space_free (o->space, lane_hint (o, pgno), &run, 1);
+      }
+  space_unpark (o->space, nr_free);
+}
+
+/* ---- what was set free ---- */
+
+void
+freed_init (struct freed *freed, struct object *o, struct shard *shard)
+{
+  freed->o = o;
+  freed->shard = shard;
+  freed->nr_charges = 0;
+  freed->nr_runs = 0;
+}
+
+void
+freed_blocks (struct freed *freed, const struct space_run *run)
+{
+  if (freed->nr_runs > 0) {
+    struct space_run *last = &freed->runs[freed->nr_runs - 1];
+
+    if (last->blk + last->nr == run->blk) {
+      last->nr += run->nr;
+      return;
+    }
+  }
+  assert (freed->nr_runs < FREED_RUNS_MAX);
+  freed->runs[freed->nr_runs++] = *run;
+}
+
+static void
+left_the_map (struct freed *freed, const struct swmeta_run *run, bool charges)
+{
+  struct object *o = freed->o;
+  blkno_t blk = swmeta_blkno (run->word);
+
+  if (charges && !o->reserved)
+    freed->nr_charges += run->nr_pages;
+  if (swmeta_kind (run->word) == SWMETA_ZERO) {
+    atomic_fetch_sub (&o->nr_zero, run->nr_pages);
+    return;
+  }
+  atomic_fetch_sub (&o->nr_mapped, run->nr_pages);
+  if (freed->shard->pins == NULL) {
+    freed_blocks (freed, &(struct space_run){ blk, run->nr_pages });
+    return;
+  }
+  for (uint64_t i = 0; i < run->nr_pages; i++)
+    if (park_block (freed->shard->pins, blk + i))
+      space_park (o->space, 1);
+    else
+      freed_blocks (freed, &(struct space_run){ blk + i, 1 });
+}
+
+void
+freed_removed (void *arg, const struct swmeta_run *run)
+{
+  left_the_map (arg, run, true);
+}
+
+void
+freed_displaced (void *arg, const struct swmeta_run *run)
+{
+  left_the_map (arg, run, false);
+}
+
+void
+freed_give_back (struct freed *freed, pgno_t pgno)
+{
+  struct object *o = freed->o;
+
+  space_free (o->space, lane_hint (o, pgno), freed->runs, freed->nr_runs);
+  space_uncharge (o->space, freed->nr_charges);
+  freed->nr_runs = 0;
+  freed->nr_charges = 0;
+}

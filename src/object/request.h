@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Requests under way in an object, shard by shard.  Private to object/. */
+
+#ifndef FARPAGE_REQUEST_H
+#define FARPAGE_REQUEST_H
+
+#include "env.h"
+#include "lock.h"
+#include "object.h"
+#include "strategy.h"
+
+/* Locks for shards: an object's shard s uses number s % nr_shards. */
+#define SHARDS_MAX 64u
+
+/* What a read is reading: blocks that must not be free until it is over. */
+#define PIN_EXTENTS VIO_MAX
+struct pin {
+  struct pin *next;
+  unsigned nr_extents, nr_parked;
+  struct space_run extent[PIN_EXTENTS];
+  uint64_t parked[SHARD_PAGES / 64]; /* a bit a block, extents in a row */
+};
+
+struct shard {
+  lock_t lock;
+  struct entry *first; /* [lock] changes under way, oldest first */
+  struct entry *last;  /* [lock] */
+  struct pin *pins;    /* [lock] reads under way */
+} __attribute__ ((aligned (64)));
+
+struct object {
+  uint64_t size_bytes;       /* [const] */
+  pgno_t nr_pages;           /* [const] */
+  bool reserved;             /* [const] */
+  struct space *space;       /* [const] */
+  struct vpool *pool;        /* [const] */
+  const struct map_ops *ops; /* [const] */
+  void *map;                 /* [shard.lock], each shard its part */
+  unsigned nr_shards;        /* [const] a power of two */
+  atomic_bool dead;
+  bool dropped;               /* its owner's */
+  _Atomic uint64_t nr_mapped; /* entries of kind block */
+  _Atomic uint64_t nr_zero;   /* entries of kind "zero, reserved" */
+  uint64_t hint;              /* [const] tells its lanes from others' */
+  struct shard shards[];
+};
+
+static inline struct shard *
+shard_of (struct object *o, pgno_t pgno)
+{
+  return &o->shards[(pgno / SHARD_PAGES) & (o->nr_shards - 1)];
+}
+
+static inline uint64_t
+lane_hint (const struct object *o, pgno_t pgno)
+{
+  return o->hint + pgno / SHARD_PAGES;
+}
+
+/* A place in a shard's list of changes under way. */
+struct entry {
+  struct entry *prev, *next;
+  struct request *req;
+};
+
+/* The first or last page of a zeroing request, if it covers only a part of
+ * it: a small write of zeros of its own.
+ */
+struct edge {
+  pgno_t pgno;
+  uint32_t in_page, bytes; /* bytes 0: there is none */
+  unsigned marks;          /* [shard.lock] as request.marks, of this page */
+};
+
+/* A request that changes pages, from its entry to its end.
+ *
+ * marks: of a write, a bit for each sector that a later request has replaced,
+ * counted from the 32 KiB that hold off (so that no word belongs to two
+ * shards).  done: of a zeroing request, a byte for each shard it covers,
+ * counted from its first: set when its whole pages there have been seen to,
+ * by itself or by a later request that was there first.
+ */
+#define REQUEST_MARK_WORDS (STRATEGY_BYTES_MAX / SECTOR_BYTES / 64 + 2)
+#define REQUEST_DONE_BYTES ((UINT64_C (1) << 32) / SHARD_BYTES + 2)
+
+struct request {
+  struct object *o;
+  const atomic_bool *fenced;
+  uint64_t off, bytes;
+  bool zero, keep;
+  struct vbatch *batch;    /* NULL if no volume needs one */
+  atomic_bool overtaken;   /* marks, or an edge's, are not all 0 */
+  atomic_int helped_error; /* of what was done in its place */
+  unsigned nr_entries;
+  struct edge edge[2];
+  struct entry entries[SHARDS_MAX];
+  union {
+    uint8_t done[REQUEST_DONE_BYTES];   /* [shard.lock] */
+    uint64_t marks[REQUEST_MARK_WORDS]; /* [shard.lock] */
+  };
+};
+
+/* Enter a request: it is older than any that begins after the return.  o,
+ * fenced, off, bytes, zero and keep are set.  Lock: none held.  Blocks: for a
+ * batch, when it has been entered.
+ */
+extern void request_begin (struct request *req);
+extern void request_end (struct request *req);
+
+/* Where it ends in the object; the object's last page counts as whole. */
+extern uint64_t request_end_padded (const struct request *req);
+
+/* May a request publish?  0 or ESHUTDOWN.  Lock: needs a shard's. */
+extern int request_may_publish (const struct request *req);
+
+/* Blocks and promises that a change set free, to be given back when the
+ * shard's lock is released.  At most all pages of a shard, and a slice's own.
+ */
+#define FREED_RUNS_MAX (SHARD_PAGES + SPACE_HANDOUT_MAX)
+struct freed {
+  struct object *o;
+  struct shard *shard;
+  uint64_t nr_charges; /* promises that nobody needs any more */
+  unsigned nr_runs;
+  struct space_run runs[FREED_RUNS_MAX];
+};
+extern void freed_init (struct freed *freed, struct object *o,
+                        struct shard *shard);
+/* A run of entries has left the map; arg is a struct freed (swmeta_run_fn).
+ * removed: and nothing took its place, so its charges go too; displaced: its
+ * charges are the newcomers'.  Lock: needs the shard's.
+ */
+extern void freed_removed (void *arg, const struct swmeta_run *run);
+extern void freed_displaced (void *arg, const struct swmeta_run *run);
+/* A run that no map ever named. */
+extern void freed_blocks (struct freed *freed, const struct space_run *run);
+/* Give it all back.  Lock: none held. */
+extern void freed_give_back (struct freed *freed, pgno_t pgno);
+
+/* The blocks of pin must stay until pin_end ().  Lock: needs the shard's. */
+extern void pin_begin (struct shard *shard, struct pin *pin);
+/* Lock: takes the shard's. */
+extern void pin_end (struct object *o, pgno_t pgno, struct pin *pin);
+
+/* Before req publishes pages in pgno's shard: zeroings older than req that
+ * have not come to this shard yet are done now.  Lock: needs the shard's.
+ */
+extern void request_help_older (struct request *req, pgno_t pgno,
+                                struct freed *freed);
+
+/* After req has published [off, off + bytes): older requests leave it out
+ * from now on.  Lock: needs the range's shard's.
+ */
+extern void request_mark_older (struct request *req, uint64_t off,
+                                uint64_t bytes);
+
+/* The sectors of a page of the write req that are marked: bit i for sector i.
+ * Lock: needs its shard's.
+ */
+extern unsigned request_marks (const struct request *req, pgno_t pgno);
+
+/* ---- strategy-zero.c ---- */
+
+/* See to the whole pages of a zeroing request in one shard.  ENOSPC (only
+ * with keep): nothing has changed, *charged must grow to *nr_needed.
+ * Lock: needs the shard's.
+ */
+extern int zero_shard (struct request *req, uint64_t shard, struct freed *freed,
+                       uint64_t *charged, uint64_t *nr_needed);
+
+/* ---- page.c: one page, under its shard's lock ---- */
+
+/* A page's content as the map has it now.  buf is page-aligned. */
+extern int page_read (struct object *o, struct vbatch *batch, pgno_t pgno,
+                      void *buf);
+
+/* Make buf the page's content: in *run (nr 1), if it is not all zeros; run->nr
+ * is 0 afterwards if it was used.  *charged (0 or 1) becomes 0 if it was
+ * used; ENOSPC: it must be 1.
+ */
+extern int page_publish (struct request *req, pgno_t pgno, void *buf,
+                         struct space_run *run, struct freed *freed,
+                         uint64_t *charged);
+
+/* Bytes [in_page, in_page + bytes) of a page, but for the sectors in marks,
+ * become those of src (NULL: zeros).  Lock: none held.  Blocks: yes.
+ */
+extern int page_update (struct request *req, pgno_t pgno, uint32_t in_page,
+                        uint32_t bytes, const void *src);
+
+extern bool page_is_zero (const void *buf);
+
+#define UNITS_WAIT_NS  (20 * NS_PER_S)
+#define CHARGE_WAIT_NS (10 * NS_PER_S)
+
+/* Units for nr blocks, or EIO when reads are stuck.  Lock: none held. */
+extern int take_units (struct object *o, uint64_t nr);
+
+#endif /* FARPAGE_REQUEST_H */

@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Reading an object, and asking where it has pages.
+ *
+ * A read goes in rounds.  A round looks up at most VIO_MAX runs of one shard
+ * under its lock, pins their blocks (request.c, I5), reads them all at once
+ * without the lock, and checks them.  Holes are zeros without I/O.
+ *
+ *   pages   | 3 4 5 | 6 | 7 8 |     | 9 10 |
+ *   runs    | blk 70|hole|blk 12|   | blk 40| -> one transfer a run
+ *
+ * The request is done once, when its last round is; of several errors it ends
+ * with the one at the lowest offset, since rounds rise.
+ */
+
+#include <config.h>
+
+#include "strategy.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "io.h"
+#include "request.h"
+
+struct round {
+  struct object *o;
+  struct vbatch *batch;
+  pgno_t pgno;
+  uint64_t nr_pages; /* looked up so far */
+  struct pin pin;
+  struct vio io[PIN_EXTENTS];
+  uint64_t first[PIN_EXTENTS]; /* page of the round each extent begins at */
+  struct swent ents[SHARD_PAGES];
+};
+
+/* Look up runs for at most max pages, and pin them.
+ * Lock: takes the shard's.
+ */
+static int
+round_lookup (struct round *r, uint64_t max)
+{
+  struct shard *shard = shard_of (r->o, r->pgno);
+
+  LOCK_SCOPE (&shard->lock);
+  r->nr_pages = 0;
+  r->pin.nr_extents = 0;
+  while (r->nr_pages < max && r->pin.nr_extents < PIN_EXTENTS) {
+    struct swmeta_run run;
+    int err =
+        r->o->ops->lookup (r->o->map, r->pgno + r->nr_pages, max - r->nr_pages,
+                           &run, &r->ents[r->nr_pages]);
+
+    if (err)
+      return err;
+    if (swmeta_kind (run.word) == SWMETA_BLOCK) {
+      unsigned x = r->pin.nr_extents++;
+
+      r->pin.extent[x].blk = swmeta_blkno (run.word);
+      r->pin.extent[x].nr = run.nr_pages;
+      r->first[x] = r->nr_pages;
+    }
+    r->nr_pages += run.nr_pages;
+  }
+  pin_begin (shard, &r->pin);
+  return 0;
+}
+
+/* Zeros for what the extents leave out. */
+static void
+round_fill_holes (struct round *r, char *buf)
+{
+  uint64_t pos = 0;
+
+  for (unsigned x = 0; x <= r->pin.nr_extents; x++) {
+    uint64_t end = x < r->pin.nr_extents ? r->first[x] : r->nr_pages;
+
+    memset (buf + (pos << PAGE_SHIFT), 0, (end - pos) << PAGE_SHIFT);
+    if (x < r->pin.nr_extents)
+      pos = end + r->pin.extent[x].nr;
+  }
+}
+
+/* Read what was looked up to buf.  Lock: none held. */
+static int
+round_read (struct round *r, char *buf)
+{
+  char *bounce = r->batch != NULL ? vbatch_bounce (r->batch) : NULL;
+  char *to[PIN_EXTENTS];
+  int err = 0;
+
+  for (unsigned x = 0; x < r->pin.nr_extents; x++) {
+    struct volume *v = space_volume (r->o->space, r->pin.extent[x].blk);
+    char *dst = buf + (r->first[x] << PAGE_SHIFT);
+
+    to[x] =
+        io_needs_bounce (v, dst) ? bounce + (r->first[x] << PAGE_SHIFT) : dst;
+    io_start (r->o, r->batch, &r->io[x], VIO_READ, &r->pin.extent[x], to[x]);
+  }
+  round_fill_holes (r, buf);
+  if (r->batch != NULL)
+    vbatch_wait (r->batch);
+  for (unsigned x = 0; x < r->pin.nr_extents && err == 0; x++) {
+    uint64_t nr = r->pin.extent[x].nr;
+    char *dst = buf + (r->first[x] << PAGE_SHIFT);
+
+    if (r->io[x].error)
+      return EIO;
+    err = io_verify (r->io[x].volume, to[x], &r->ents[r->first[x]], nr);
+    if (err == 0 && to[x] != dst)
+      memcpy (dst, to[x], nr << PAGE_SHIFT);
+  }
+  return err;
+}
+
+/* Read whole pages from pgno on, at most max of them, to buf; *nr_done is how
+ * many it was.
+ */
+static int
+read_pages (struct object *o, struct vbatch *batch, pgno_t pgno, uint64_t max,
+            char *buf, uint64_t *nr_done)
+{
+  struct round r; /* large: each field is set where it is first needed */
+  int err;
+
+  r.o = o;
+  r.batch = batch;
+  r.pgno = pgno;
+  max = min_u64 (max, SHARD_PAGES - pgno % SHARD_PAGES);
+  if (batch != NULL)
+    max = min_u64 (max, vbatch_bounce_bytes (batch) >> PAGE_SHIFT);
+  err = round_lookup (&r, max);
+  if (err)
+    return err;
+  err = round_read (&r, buf);
+  pin_end (o, pgno, &r.pin);
+  *nr_done = r.nr_pages;
+  return err;
+}
+
+/* A part of one page. */
+static int
+read_part (struct object *o, struct vbatch *batch, uint64_t off, uint32_t len,
+           char *buf)
+{
+  char page[PAGE_BYTES] __attribute__ ((aligned (4096)));
+  uint64_t nr;
+  int err = read_pages (o, batch, off >> PAGE_SHIFT, 1, page, &nr);
+
+  if (err == 0)
+    memcpy (buf, page + (off & PAGE_MASK), len);
+  return err;
+}
+
+int
+strategy_read (struct object *o, const atomic_bool *fenced, void *buf,
+               uint64_t off, uint64_t bytes)
+{
+  struct vbatch *batch = o->pool != NULL ? vbatch_get (o->pool) : NULL;
+  char *p = buf;
+  int err = 0;
+
+  while (bytes > 0 && err == 0) {
+    uint32_t in_page = off & PAGE_MASK;
+    uint64_t len;
+
+    if (in_page != 0 || bytes < PAGE_BYTES) {
+      len = min_u64 (PAGE_BYTES - in_page, bytes);
+      err = read_part (o, batch, off, (uint32_t) len, p);
+    } else {
+      uint64_t nr = 0;
+
+      err =
+          read_pages (o, batch, off >> PAGE_SHIFT, bytes >> PAGE_SHIFT, p, &nr);
+      len = nr << PAGE_SHIFT;
+    }
+    off += len;
+    p += len;
+    bytes -= len;
+  }
+  vbatch_put (batch);
+  if (atomic_load (&o->dead) || atomic_load (fenced))
+    return ESHUTDOWN;
+  return err;
+}
+
+int
+strategy_extent (struct object *o, uint64_t off, uint64_t max,
+                 struct strategy_extent *extent)
+{
+  pgno_t pgno = off >> PAGE_SHIFT;
+  uint64_t nr = ((off + max - 1) >> PAGE_SHIFT) - pgno + 1;
+  struct shard *shard = shard_of (o, pgno);
+  struct swmeta_run run;
+  int err;
+
+  nr = min_u64 (nr, SHARD_PAGES - pgno % SHARD_PAGES);
+  lock_acquire (&shard->lock);
+  err = o->ops->lookup (o->map, pgno, nr, &run, NULL);
+  lock_release (&shard->lock);
+  if (err)
+    return err;
+  extent->bytes = min_u64 (max, ((pgno + run.nr_pages) << PAGE_SHIFT) - off);
+  extent->hole = swmeta_kind (run.word) == SWMETA_ABSENT;
+  extent->zero = swmeta_kind (run.word) != SWMETA_BLOCK;
+  return 0;
+}

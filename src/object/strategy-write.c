@@ -1,0 +1,447 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Writing an object: every write goes to fresh blocks.
+ *
+ * A request is entered (request.c), then cut at page edges, shard edges and
+ * SPACE_HANDOUT_MAX pages.  A part of a page goes by page_update ().  The rest
+ * goes in slices:
+ *
+ *   1. Look which pages are zeros: they become holes and need nothing.
+ *   2. Take a unit for each other page, then blocks: waiting is done here,
+ *      with no lock held.
+ *   3. Move the data to the blocks, at most VIO_MAX transfers under way; a
+ *      run that fails is retired, and its pages tried once more elsewhere.
+ *   4. Under the shard's lock: charge pages that had no block, see to older
+ *      zeroings, enter the blocks in the map, leave out what a later request
+ *      has replaced, mark older writes.  If a charge is missing, wait for it
+ *      with no lock held and come again.
+ *   5. Give back displaced blocks, unused blocks, charges and units.
+ *
+ * A page is thus old or new at any time, and the old one stands if anything
+ * fails.  An error ends the request at once: what follows it is at a higher
+ * offset.
+ */
+
+#include <config.h>
+
+#include "strategy.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "io.h"
+#include "request.h"
+
+struct slice {
+  struct request *req;
+  struct object *o;
+  pgno_t pgno;
+  unsigned nr_pages; /* 1 to SPACE_HANDOUT_MAX, in one shard */
+  const char *buf;   /* the client's */
+  uint64_t nr_units;
+  uint64_t charged; /* promises had but not used yet */
+  uint64_t needed;  /* how many it must be, after ENOSPC */
+  struct freed freed;
+  bool any_left_out, any_partial;
+  bool left_out[SPACE_HANDOUT_MAX];     /* if any_left_out */
+  bool partial[SPACE_HANDOUT_MAX];      /* if any_left_out */
+  struct swent ents[SPACE_HANDOUT_MAX]; /* word 0: needs no block (now) */
+};
+
+/* The pages from i on that have (or have no) block: the end of the row. */
+static unsigned
+row_end (const struct slice *s, unsigned i)
+{
+  bool zero = s->ents[i].word == 0;
+
+  while (i < s->nr_pages && (s->ents[i].word == 0) == zero)
+    i++;
+  return i;
+}
+
+/* The pages from i on whose blocks follow each other. */
+static unsigned
+run_end (const struct slice *s, unsigned i)
+{
+  unsigned k = i + 1;
+
+  while (k < s->nr_pages && s->ents[k].word == s->ents[i].word + (k - i))
+    k++;
+  return k;
+}
+
+/* Step 1: ents of pages that need a block get word 1 for now. */
+static void
+slice_classify (struct slice *s)
+{
+  s->nr_units = 0;
+  for (unsigned i = 0; i < s->nr_pages; i++) {
+    bool zero = page_is_zero (s->buf + ((size_t) i << PAGE_SHIFT));
+
+    s->ents[i] = (struct swent){ .word = zero ? 0 : 1 };
+    s->nr_units += !zero;
+  }
+}
+
+/* Blocks for the pages [i, end).  What could not be had keeps word 0. */
+static int
+alloc_pages (struct slice *s, unsigned i, unsigned end)
+{
+  for (unsigned k = i; k < end; k++)
+    s->ents[k].word = 0;
+  while (i < end) {
+    struct space_run run;
+    int err =
+        space_alloc (s->o->space, lane_hint (s->o, s->pgno), end - i, &run);
+
+    if (err)
+      return err;
+    for (uint64_t k = 0; k < run.nr; k++)
+      s->ents[i++].word = swmeta_word (SWMETA_BLOCK, run.blk + k);
+  }
+  return 0;
+}
+
+/* Step 2, when the units are there. */
+static int
+slice_alloc (struct slice *s)
+{
+  int err = 0;
+
+  for (unsigned i = 0; i < s->nr_pages;) {
+    unsigned end = row_end (s, i);
+
+    if (s->ents[i].word != 0) {
+      if (err == 0)
+        err = alloc_pages (s, i, end);
+      else
+        memset (&s->ents[i], 0, (end - i) * sizeof *s->ents);
+    }
+    i = end;
+  }
+  return err;
+}
+
+struct child {
+  struct vio io;
+  unsigned first, end; /* pages of the slice */
+};
+
+static void
+child_start (struct slice *s, struct child *c, unsigned first, unsigned end)
+{
+  struct vbatch *batch = s->req->batch;
+  struct space_run run = { swmeta_blkno (s->ents[first].word), end - first };
+  struct volume *v = space_volume (s->o->space, run.blk);
+  const char *src = s->buf + ((size_t) first << PAGE_SHIFT);
+  char *from = (char *) (uintptr_t) src;
+
+  if (io_needs_bounce (v, src)) {
+    from = (char *) vbatch_bounce (batch) + ((size_t) first << PAGE_SHIFT);
+    memcpy (from, src, run.nr << PAGE_SHIFT);
+  }
+  io_stamp (v, src, &s->ents[first], run.nr);
+  c->first = first;
+  c->end = end;
+  io_start (s->o, batch, &c->io, VIO_WRITE, &run, from);
+}
+
+/* A child failed: its run is retired, its pages go elsewhere, once. */
+static int
+child_retry (struct slice *s, const struct child *failed)
+{
+  struct space_run bad = { swmeta_blkno (s->ents[failed->first].word),
+                           failed->end - failed->first };
+  int err;
+
+  space_retire (s->o->space, &bad);
+  err = alloc_pages (s, failed->first, failed->end);
+  for (unsigned i = failed->first; i < failed->end && err == 0;) {
+    struct child c;
+    unsigned end = run_end (s, i);
+
+    child_start (s, &c, i, end < failed->end ? end : failed->end);
+    if (s->req->batch != NULL)
+      vbatch_wait (s->req->batch);
+    err = c.io.error ? EIO : 0;
+    i = c.end;
+  }
+  return err;
+}
+
+/* Step 3. */
+static int
+slice_write (struct slice *s)
+{
+  struct child child[VIO_MAX];
+  int err = 0;
+
+  for (unsigned i = 0; i < s->nr_pages && err == 0;) {
+    unsigned nr = 0;
+
+    while (i < s->nr_pages && nr < VIO_MAX) {
+      unsigned end = s->ents[i].word == 0 ? row_end (s, i) : run_end (s, i);
+
+      if (s->ents[i].word != 0)
+        child_start (s, &child[nr++], i, end);
+      i = end;
+    }
+    if (s->req->batch != NULL)
+      vbatch_wait (s->req->batch);
+    for (unsigned k = 0; k < nr && err == 0; k++)
+      if (child[k].io.error)
+        err = child_retry (s, &child[k]);
+  }
+  return err;
+}
+
+/* Which pages a later request has replaced, wholly or in part: they are left
+ * out here, and those in part are noted for page_update ().
+ * Lock: needs the shard's.
+ */
+static void
+find_overtaken (struct slice *s)
+{
+  s->any_left_out = atomic_load (&s->req->overtaken);
+  s->any_partial = false;
+  if (!s->any_left_out)
+    return;
+  for (unsigned i = 0; i < s->nr_pages; i++) {
+    unsigned marks = request_marks (s->req, s->pgno + i);
+
+    s->left_out[i] = marks != 0;
+    s->partial[i] = marks != 0 && marks != 0xff;
+    s->any_partial |= s->partial[i];
+  }
+}
+
+static bool
+is_left_out (const struct slice *s, unsigned i)
+{
+  return s->any_left_out && s->left_out[i];
+}
+
+/* How many of the pages that still wait for their block have no charge.
+ * Lock: needs the shard's.
+ */
+static int
+count_uncharged (struct slice *s, uint64_t *nr)
+{
+  *nr = 0;
+  if (s->o->reserved)
+    return 0;
+  for (unsigned i = 0; i < s->nr_pages;) {
+    struct swmeta_run run;
+    int err =
+        s->o->ops->lookup (s->o->map, s->pgno + i, s->nr_pages - i, &run, NULL);
+
+    if (err)
+      return err;
+    if (run.word == 0)
+      for (unsigned k = i; k < i + run.nr_pages; k++)
+        *nr += s->ents[k].word != 0 && !is_left_out (s, k);
+    i += (unsigned) run.nr_pages;
+  }
+  return 0;
+}
+
+/* Enter pages [i, end): all with blocks, or all zeros. */
+static int
+publish_row (struct slice *s, unsigned i, unsigned end)
+{
+  struct object *o = s->o;
+  int err;
+
+  if (s->ents[i].word == 0)
+    err = o->ops->free (o->map, s->pgno + i, end - i, freed_removed, &s->freed);
+  else
+    err = o->ops->build (o->map, s->pgno + i, end - i, &s->ents[i],
+                         freed_displaced, &s->freed);
+  if (err)
+    return err;
+  if (s->ents[i].word != 0) {
+    atomic_fetch_add (&o->nr_mapped, end - i);
+    memset (&s->ents[i], 0, (end - i) * sizeof *s->ents);
+  }
+  request_mark_older (s->req, (s->pgno + i) << PAGE_SHIFT,
+                      (uint64_t) (end - i) << PAGE_SHIFT);
+  return 0;
+}
+
+static int
+publish_rows (struct slice *s)
+{
+  int err = 0;
+
+  for (unsigned i = 0; i < s->nr_pages && err == 0;) {
+    unsigned end = i + 1;
+
+    while (end < s->nr_pages && is_left_out (s, end) == is_left_out (s, i) &&
+           (s->ents[end].word == 0) == (s->ents[i].word == 0))
+      end++;
+    if (!is_left_out (s, i))
+      err = publish_row (s, i, end);
+    i = end;
+  }
+  return err;
+}
+
+/* Step 4.  ENOSPC: s->charged must grow to s->needed.
+ * Lock: needs the shard's.
+ */
+static int
+slice_publish (struct slice *s)
+{
+  uint64_t left = 0;
+  int err = request_may_publish (s->req);
+
+  if (err)
+    return err;
+  request_help_older (s->req, s->pgno, &s->freed);
+  find_overtaken (s);
+  err = count_uncharged (s, &s->needed);
+  if (err)
+    return err;
+  if (s->needed > s->charged) {
+    if (space_charge (s->o->space, s->needed - s->charged) != 0)
+      return ENOSPC;
+    s->charged = s->needed;
+  }
+  err = publish_rows (s);
+  if (err && count_uncharged (s, &left) != 0)
+    left = s->needed; /* a promise too many is better than one too few */
+  s->charged -= s->needed - left;
+  return err;
+}
+
+/* Steps 4 and the waiting it may need. */
+static int
+slice_finish (struct slice *s)
+{
+  struct shard *shard = shard_of (s->o, s->pgno);
+
+  for (;;) {
+    int err;
+
+    lock_acquire (&shard->lock);
+    err = slice_publish (s);
+    lock_release (&shard->lock);
+    if (err != ENOSPC || s->charged >= s->needed)
+      return err;
+    freed_give_back (&s->freed, s->pgno);
+    err = space_charge_wait (s->o->space, s->needed - s->charged,
+                             env_now_ns () + CHARGE_WAIT_NS);
+    if (err)
+      return err;
+    s->charged = s->needed;
+  }
+}
+
+/* Step 5. */
+static void
+slice_end (struct slice *s)
+{
+  for (unsigned i = 0; i < s->nr_pages;) {
+    unsigned end = run_end (s, i);
+    struct space_run run = { swmeta_blkno (s->ents[i].word), end - i };
+
+    if (s->ents[i].word != 0)
+      freed_blocks (&s->freed, &run);
+    else
+      end = row_end (s, i);
+    i = end;
+  }
+  s->freed.nr_charges += s->charged;
+  freed_give_back (&s->freed, s->pgno);
+  space_release (s->o->space, s->nr_units);
+  space_look (s->o->space);
+}
+
+/* Pages overtaken in part, one by one. */
+static int
+slice_update_partial (struct slice *s)
+{
+  int err = 0;
+
+  for (unsigned i = 0; i < s->nr_pages && err == 0; i++)
+    if (s->partial[i])
+      err = page_update (s->req, s->pgno + i, 0, PAGE_BYTES,
+                         s->buf + ((size_t) i << PAGE_SHIFT));
+  return err;
+}
+
+static int
+write_slice (struct request *req, pgno_t pgno, unsigned nr_pages,
+             const char *buf)
+{
+  struct slice s; /* large: each field is set where it is first needed */
+  int err;
+
+  s.req = req;
+  s.o = req->o;
+  s.pgno = pgno;
+  s.nr_pages = nr_pages;
+  s.buf = buf;
+  s.charged = 0;
+  s.any_partial = false;
+  freed_init (&s.freed, s.o, shard_of (s.o, pgno));
+  slice_classify (&s);
+  err = take_units (s.o, s.nr_units);
+  if (err)
+    return err;
+  err = slice_alloc (&s);
+  if (err == 0)
+    err = slice_write (&s);
+  if (err == 0)
+    err = slice_finish (&s);
+  slice_end (&s);
+  if (err == 0 && s.any_partial)
+    err = slice_update_partial (&s);
+  return err;
+}
+
+/* How many whole pages from pgno on the next slice takes. */
+static unsigned
+slice_pages (const struct request *req, pgno_t pgno, uint64_t max)
+{
+  max = min_u64 (max, space_slice_max (req->o->space));
+  max = min_u64 (max, SHARD_PAGES - pgno % SHARD_PAGES);
+  if (req->batch != NULL)
+    max = min_u64 (max, vbatch_bounce_bytes (req->batch) >> PAGE_SHIFT);
+  return (unsigned) max;
+}
+
+int
+strategy_write (struct object *o, const atomic_bool *fenced, const void *buf,
+                uint64_t off, uint64_t bytes)
+{
+  struct request req;
+  const char *p = buf;
+  int err = 0;
+
+  req.o = o;
+  req.fenced = fenced;
+  req.off = off;
+  req.bytes = bytes;
+  req.zero = req.keep = false;
+  request_begin (&req);
+  while (bytes > 0 && err == 0) {
+    pgno_t pgno = off >> PAGE_SHIFT;
+    uint32_t in_page = off & PAGE_MASK;
+    uint64_t len;
+
+    if (in_page != 0 || bytes < PAGE_BYTES) {
+      len = min_u64 (PAGE_BYTES - in_page, bytes);
+      err = page_update (&req, pgno, in_page, (uint32_t) len, p);
+    } else {
+      unsigned nr = slice_pages (&req, pgno, bytes >> PAGE_SHIFT);
+
+      len = (uint64_t) nr << PAGE_SHIFT;
+      err = write_slice (&req, pgno, nr, p);
+    }
+    off += len;
+    p += len;
+    bytes -= len;
+  }
+  request_end (&req);
+  return err;
+}

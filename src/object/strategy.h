@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Reading and writing an object: the pager's strategy routine.
+ *
+ * Ranges lie inside the object.  fenced is the flag of the connection the
+ * request came by: while it is up the request publishes nothing and ends with
+ * ESHUTDOWN.  All block, and may be called by any number of threads at once.
+ *
+ * Errors: EIO (a medium failed, or a page did not pass its check), ENOSPC,
+ * ENOMEM, ESHUTDOWN; of several the one at the lowest offset.  After an error
+ * a part of a write may have been done, each page whole.
+ */
+
+#ifndef FARPAGE_STRATEGY_H
+#define FARPAGE_STRATEGY_H
+
+#include "object.h"
+
+#include <stdatomic.h>
+
+/* Longest data request. */
+#define STRATEGY_BYTES_MAX (UINT32_C (64) << 20)
+
+extern int strategy_read (struct object *o, const atomic_bool *fenced,
+                          void *buf, uint64_t off, uint64_t bytes);
+extern int strategy_write (struct object *o, const atomic_bool *fenced,
+                           const void *buf, uint64_t off, uint64_t bytes);
+
+/* The range reads as zeros afterwards.  Whole pages lose their blocks; with
+ * keep (and if the object is not reserved as a whole) each keeps a promise of
+ * one.  bytes is below 2^32.
+ */
+extern int strategy_zero (struct object *o, const atomic_bool *fenced,
+                          uint64_t off, uint64_t bytes, bool keep);
+
+/* The run of pages at off: its end, at most max bytes further (and at most at
+ * the end of off's shard), and what block status says of it.
+ */
+struct strategy_extent {
+  uint64_t bytes;
+  bool hole, zero;
+};
+extern int strategy_extent (struct object *o, uint64_t off, uint64_t max,
+                            struct strategy_extent *extent);
+
+#endif /* FARPAGE_STRATEGY_H */

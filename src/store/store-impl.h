@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What the files of store/ share; nobody else includes it. */
+
+#ifndef FARPAGE_STORE_IMPL_H
+#define FARPAGE_STORE_IMPL_H
+
+#include "store.h"
+
+#include <stdatomic.h>
+
+#include "lock.h"
+#include "log.h"
+#include "object.h"
+#include "space.h"
+#include "swmeta.h"
+#include "volume.h"
+
+#define EXPORTS_MAX    65536u /* objects in a store */
+#define CONNS_MAX      4096u  /* connections to it */
+#define SESSIONS_MAX   64u    /* remembered for an export */
+#define BATCHES        32u    /* I/O contexts, of a store that needs them */
+#define BOUNCE_BYTES   (SPACE_HANDOUT_MAX * PAGE_BYTES)
+#define NAMED_LINGER_S 100000000u /* a named disk waits for ever */
+#define SESSION_BYTES  16
+#define INSTANCE_BYTES 16
+
+/* ---- names.c: what an export name says ---- */
+
+struct export_name {
+  char name[OBJECT_NAME_MAX + sizeof "swap/"]; /* "NAME" or "swap/ID" */
+  bool unnamed;
+  uint64_t size_bytes; /* of an unnamed one; 0: not said */
+  bool has_instance, has_session;
+  uint8_t instance[INSTANCE_BYTES];
+  uint8_t session[SESSION_BYTES];
+  uint64_t generation;
+};
+
+/* NULL, or what is wrong. */
+extern const char *export_name_parse (const char *text,
+                                      struct export_name *name);
+extern void hex_put (char *text, const uint8_t *bytes, size_t nr);
+
+/* ---- who a client is, as far as owning goes ---- */
+
+struct ident {
+  enum {
+    IDENT_CONN,
+    IDENT_SESSION,
+    IDENT_IP,
+    IDENT_UNIX
+  } kind;
+  uint8_t id[SESSION_BYTES];
+};
+
+struct session {
+  bool used;
+  uint8_t id[SESSION_BYTES];
+  uint64_t generation; /* the highest seen; lower ones are fenced */
+};
+
+/* An object with its name and those who have it open. */
+struct export
+{
+  char *name;                       /* [const] */
+  uint8_t instance[INSTANCE_BYTES]; /* [const] */
+  char description[128];            /* [const] */
+  bool unnamed, shared;             /* [const] */
+  struct object *o;                 /* [const] once made */
+  bool made;                        /* [store.lock] else being made */
+  bool listed;                      /* [store.lock] in the table */
+  unsigned nr_conns;                /* [store.lock] */
+  uint64_t closed_ns;               /* [store.lock] when the last one left */
+  atomic_bool written;              /* some request has modified it */
+  lock_t lock;
+  struct conn *conns;                    /* [lock] */
+  bool owned;                            /* [lock] */
+  struct ident owner;                    /* [lock] if owned */
+  struct session sessions[SESSIONS_MAX]; /* [lock] */
+};
+
+struct req_count {
+  _Atomic uint64_t count, bytes, errors;
+};
+
+struct conn {
+  struct store *s;     /* [const] */
+  struct export *x;    /* [const] */
+  uint64_t id;         /* [const] */
+  struct peer peer;    /* [const] */
+  struct ident ident;  /* [const] */
+  bool has_session;    /* [const] */
+  uint64_t generation; /* [const] */
+  bool readonly;       /* [const] once connected */
+  uint64_t opened_ns;  /* [const] */
+  atomic_bool fenced;  /* set under export.lock */
+  atomic_bool owns;    /* written under export.lock */
+  atomic_uint under_way;
+  _Atomic uint64_t last_ns;
+  struct req_count req[REQ_KINDS];
+  struct conn *next_export;             /* [export.lock] */
+  struct conn *next_store, *prev_store; /* [store.lock] */
+};
+
+struct store {
+  struct store_config config;          /* [const] */
+  char *default_name;                  /* [const] */
+  unsigned nr_volumes;                 /* [const] */
+  struct volume *volumes[VOLUMES_MAX]; /* [const] */
+  struct space *space;                 /* [const] */
+  struct swzone *zone;                 /* [const] */
+  struct vpool *pool;                  /* [const] once started */
+  uint64_t opened_ns;                  /* [const] */
+  void (*_Atomic on_space) (void *arg, enum space_state state);
+  void *on_space_arg;
+  atomic_bool holding;
+  struct log_limit client_limit;
+  lock_t lock;
+  cond_t changed;                   /* an export was made, or failed to be */
+  struct export **exports;          /* [lock] by name */
+  unsigned nr_exports;              /* [lock] */
+  struct conn *conns;               /* [lock] */
+  unsigned nr_conns;                /* [lock] */
+  uint64_t next_conn_id;            /* [lock] */
+  struct req_count gone[REQ_KINDS]; /* of connections that have ended */
+};
+
+/* ---- table.c ---- */
+
+/* A new export of this name in the table, being made: others wait for it.
+ * Lock: needs store.lock.
+ */
+extern int table_add (struct store *s, const char *name, struct export **xp);
+/* The export of this name, made; NULL.  Lock: needs store.lock, which it lets
+ * go while it waits.
+ */
+extern struct export *table_find (struct store *s, const char *name);
+extern void table_remove (struct store *s, struct export *x);
+
+struct export_config {
+  uint64_t size_bytes;
+  bool unnamed, shared, reserved, prepared;
+};
+/* Find or make.  created: a new one is wanted, EEXIST if there is one.
+ * nr_conns of the result is one more.
+ */
+extern int export_get (struct store *s, const char *name,
+                       const struct export_config *config, bool create_only,
+                       struct export **xp);
+extern void export_put (struct store *s, struct export *x);
+
+/* How long an unnamed export that nobody has open still stays.  Lock: needs
+ * store.lock.  [store.c]
+ */
+extern uint64_t linger_left_ns (struct store *s, const struct export *x,
+                                uint64_t now_ns);
+
+/* ---- owner.c ---- */
+
+/* The connection joins its export; fences, and is told to be read-only if
+ * another client owns it.
+ */
+extern int owner_join (struct conn *c, const struct export_name *name);
+extern void owner_leave (struct conn *c);
+/* 0, EPERM or ESHUTDOWN: may this connection modify? */
+extern int owner_may_modify (struct conn *c);
+
+extern void peer_text (const struct peer *peer, char *text, size_t bytes);
+extern void ident_text (const struct ident *ident, char *text, size_t bytes);
+
+#endif /* FARPAGE_STORE_IMPL_H */

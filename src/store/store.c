@@ -1,0 +1,395 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* A store: opening and closing, making and removing objects, idle work.
+ *
+ * The stack is built here, bottom up, and nowhere else:
+ *
+ *   volumes -> space (a blist each) -> zone (memory for maps)
+ *           -> batches (store_start, after the last fork) -> exports, conns
+ *
+ * Locks: store.lock guards the table and the list of connections; making and
+ * dropping an object is done without it.
+ */
+
+#include <config.h>
+
+#include "store-impl.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "env.h"
+
+/* Memory that a page's map entry can cost at worst: a swblock, a node and
+ * their share of the tree for one page alone.
+ */
+#define MAP_BYTES_A_PAGE 1024
+
+static void
+space_changed (void *arg, enum space_level level)
+{
+  static const struct {
+    enum log_level level;
+    const char *text;
+  } says[] = {
+    [SPACE_LEVEL_OK] = { LOG_INFO, "pool: there is room again" },
+    [SPACE_LEVEL_ALMOST_FULL] = { LOG_WARNING,
+                                  "pool: almost full (trim or remove disks)" },
+    [SPACE_LEVEL_FULL] = { LOG_ERROR,
+                           "pool: full: new pages are refused (trim or "
+                           "remove disks)" },
+  };
+  static const enum space_state state[] = {
+    [SPACE_LEVEL_OK] = SPACE_OK,
+    [SPACE_LEVEL_ALMOST_FULL] = SPACE_ALMOST_FULL,
+    [SPACE_LEVEL_FULL] = SPACE_FULL,
+  };
+  struct store *s = arg;
+  void (*fn) (void *, enum space_state) = atomic_load (&s->on_space);
+
+  log_write (says[level].level, "%s", says[level].text);
+  if (fn != NULL)
+    fn (s->on_space_arg, state[level]);
+}
+
+void
+store_on_space (struct store *s, void (*fn) (void *arg, enum space_state state),
+                void *arg)
+{
+  s->on_space_arg = arg;
+  atomic_store (&s->on_space, fn);
+}
+
+/* ---- open ---- */
+
+static int
+open_volume (struct store *s, const struct store_volume_config *vc)
+{
+  static const enum volume_direct direct[] = {
+    [STORE_DIRECT_AUTO] = DIRECT_AUTO,
+    [STORE_DIRECT_YES] = DIRECT_YES,
+    [STORE_DIRECT_NO] = DIRECT_NO,
+  };
+  struct volume **vp = &s->volumes[s->nr_volumes];
+  struct volume_path_options options = {
+    .force = s->config.force,
+    .sparse = s->config.sparse,
+    .direct = direct[s->config.direct],
+    .lock_wait_ns = s->config.lock_wait_ns,
+  };
+  int err = vc->path != NULL ? volume_open_path (vc->path, &options, vp)
+                             : volume_open_memory ("mem", vc->size_bytes,
+                                                   s->config.sparse, vp);
+
+  if (err == 0)
+    s->nr_volumes++;
+  return err;
+}
+
+static uint64_t
+map_bytes_max (uint64_t nr_blocks)
+{
+  uint64_t memory =
+      (uint64_t) sysconf (_SC_PHYS_PAGES) * (uint64_t) sysconf (_SC_PAGESIZE);
+
+  return max_u64 (UINT64_C (64) << 20,
+                  min_u64 (nr_blocks * MAP_BYTES_A_PAGE, memory / 2));
+}
+
+static int
+build (struct store *s)
+{
+  struct space_config sc = {
+    .volumes = s->volumes,
+    .stripe_blocks = s->config.stripe_blocks,
+    .on_level = space_changed,
+    .arg = s,
+  };
+  uint64_t nr_blocks = 0;
+  int err;
+
+  for (unsigned i = 0; i < s->config.nr_volumes; i++) {
+    err = open_volume (s, &s->config.volumes[i]);
+    if (err)
+      return err;
+    nr_blocks += s->volumes[i]->size_bytes >> PAGE_SHIFT;
+  }
+  sc.nr_volumes = s->nr_volumes;
+  err = space_create (&sc, &s->space);
+  if (err) {
+    log_write (LOG_ERROR, "pool: %s (a volume has at least one stripe)",
+               strerror (err));
+    return err;
+  }
+  err = swzone_create (sizeof (struct swent), map_bytes_max (nr_blocks),
+                       &s->zone);
+  if (err)
+    return err;
+  s->exports = calloc (EXPORTS_MAX, sizeof (*s->exports));
+  return s->exports != NULL ? 0 : ENOMEM;
+}
+
+int
+store_open (const struct store_config *config, struct store **sp)
+{
+  struct store *s;
+  int err;
+
+  if (config->nr_volumes == 0 || config->nr_volumes > VOLUMES_MAX)
+    return EINVAL;
+  s = calloc (1, sizeof *s);
+  if (s == NULL)
+    return ENOMEM;
+  s->config = *config;
+  s->config.default_name = NULL;
+  s->opened_ns = env_now_ns ();
+  lock_init (&s->lock, LOCK_STORE, "store");
+  cond_init (&s->changed);
+  if (config->default_name != NULL) {
+    s->default_name = strdup (config->default_name);
+    if (s->default_name == NULL) {
+      store_close (s);
+      return ENOMEM;
+    }
+  }
+  err = build (s);
+  s->config.volumes = NULL; /* the caller's; not needed any more */
+  if (err) {
+    store_close (s);
+    return err;
+  }
+  *sp = s;
+  return 0;
+}
+
+int
+store_start (struct store *s)
+{
+  bool needs_pool = false;
+
+  for (unsigned i = 0; i < s->nr_volumes; i++)
+    needs_pool |= s->volumes[i]->batched || s->volumes[i]->align > 1;
+  if (!needs_pool)
+    return 0;
+  return vpool_create (BATCHES, BOUNCE_BYTES, VPOOL_AUTO, &s->pool);
+}
+
+void
+store_close (struct store *s)
+{
+  if (s == NULL)
+    return;
+  assert (s->nr_conns == 0);
+  while (s->nr_exports > 0) {
+    struct export *x;
+
+    lock_acquire (&s->lock);
+    x = s->exports[s->nr_exports - 1];
+    x->nr_conns++;
+    table_remove (s, x);
+    lock_release (&s->lock);
+    export_put (s, x);
+  }
+  free (s->exports);
+  vpool_destroy (s->pool);
+  swzone_destroy (s->zone);
+  space_destroy (s->space);
+  for (unsigned i = 0; i < s->nr_volumes; i++)
+    volume_close (s->volumes[i]);
+  cond_destroy (&s->changed);
+  lock_destroy (&s->lock);
+  free (s->default_name);
+  free (s);
+}
+
+/* ---- hold, tick ---- */
+
+static bool
+any_under_way (struct store *s)
+{
+  LOCK_SCOPE (&s->lock);
+  for (struct conn *c = s->conns; c != NULL; c = c->next_store)
+    if (atomic_load (&c->under_way) > 0)
+      return true;
+  return false;
+}
+
+bool
+store_hold (struct store *s, uint64_t timeout_ns)
+{
+  uint64_t deadline_ns = env_now_ns () + timeout_ns;
+
+  atomic_store (&s->holding, true);
+  while (any_under_way (s)) {
+    if (env_now_ns () >= deadline_ns)
+      return false;
+    usleep (1000);
+  }
+  return true;
+}
+
+uint64_t
+linger_left_ns (struct store *s, const struct export *x, uint64_t now_ns)
+{
+  uint64_t linger_ns = atomic_load (&x->written)
+                           ? s->config.linger_ns
+                           : s->config.linger_unwritten_ns;
+  uint64_t gone_ns = now_ns - x->closed_ns;
+
+  return gone_ns < linger_ns ? linger_ns - gone_ns : 0;
+}
+
+/* One unnamed object whose time has come, off the table, with a reference. */
+static struct export *
+take_expired (struct store *s, uint64_t now_ns)
+{
+  LOCK_SCOPE (&s->lock);
+  for (unsigned i = 0; i < s->nr_exports; i++) {
+    struct export *x = s->exports[i];
+
+    if (x->made && x->unnamed && x->nr_conns == 0 &&
+        linger_left_ns (s, x, now_ns) == 0) {
+      table_remove (s, x);
+      x->nr_conns++;
+      return x;
+    }
+  }
+  return NULL;
+}
+
+void
+store_tick (struct store *s)
+{
+  struct export *x;
+
+  if (atomic_load (&s->holding))
+    return;
+  while ((x = take_expired (s, env_now_ns ())) != NULL) {
+    log_write (LOG_INFO, "export '%s': nobody came back, its pages are free",
+               x->name);
+    export_put (s, x);
+  }
+  space_drain (s->space);
+}
+
+/* ---- objects ---- */
+
+int
+store_create (struct store *s, const struct store_create *c,
+              char instance[INSTANCE_HEX + 1])
+{
+  struct export_config config = {
+    .size_bytes = c->size_bytes,
+    .shared = c->shared,
+    .reserved = c->reserve || s->config.reserve == 1,
+    .prepared = c->reserve || s->config.reserve == 1,
+  };
+  struct export *x;
+  int err;
+
+  if (store_name_error (c->name) != NULL || c->size_bytes == 0 ||
+      c->size_bytes > OBJECT_BYTES_MAX)
+    return EINVAL;
+  err = export_get (s, c->name, &config, true, &x);
+  if (err)
+    return err;
+  hex_put (instance, x->instance, sizeof x->instance);
+  export_put (s, x);
+  return 0;
+}
+
+int
+store_remove (struct store *s, const char *name, bool force)
+{
+  struct export *x;
+
+  if (store_name_error (name) != NULL)
+    return ENOENT;
+  lock_acquire (&s->lock);
+  x = table_find (s, name);
+  if (x == NULL || (x->nr_conns > 0 && !force)) {
+    lock_release (&s->lock);
+    return x == NULL ? ENOENT : EBUSY;
+  }
+  table_remove (s, x);
+  x->nr_conns++;
+  lock_release (&s->lock);
+  object_kill (x->o);
+  object_drop (x->o);
+  export_put (s, x);
+  return 0;
+}
+
+/* ---- names ---- */
+
+int
+store_list (struct store *s, store_name_fn fn, void *arg)
+{
+  char name[OBJECT_NAME_MAX + 1] = "";
+  char description[sizeof ((struct export *) 0)->description];
+
+  /* From name to name, so that fn is called with no lock held. */
+  for (;;) {
+    struct export *x = NULL;
+    int err;
+
+    lock_acquire (&s->lock);
+    for (unsigned i = 0; i < s->nr_exports && x == NULL; i++)
+      if (s->exports[i]->made && !s->exports[i]->unnamed &&
+          strcmp (s->exports[i]->name, name) > 0)
+        x = s->exports[i];
+    if (x != NULL) {
+      strcpy (name, x->name);
+      strcpy (description, x->description);
+    }
+    lock_release (&s->lock);
+    if (x == NULL)
+      return 0;
+    err = fn (arg, name, description);
+    if (err)
+      return err;
+  }
+}
+
+int
+store_default (struct store *s, char name[OBJECT_NAME_MAX + 1])
+{
+  struct export *only = NULL;
+
+  if (s->default_name != NULL) {
+    if (strlen (s->default_name) > OBJECT_NAME_MAX)
+      return ENOENT;
+    strcpy (name, s->default_name);
+    return 0;
+  }
+  LOCK_SCOPE (&s->lock);
+  for (unsigned i = 0; i < s->nr_exports; i++) {
+    if (!s->exports[i]->made || s->exports[i]->unnamed)
+      continue;
+    if (only != NULL)
+      return ENOENT;
+    only = s->exports[i];
+  }
+  if (only == NULL)
+    return ENOENT;
+  strcpy (name, only->name);
+  return 0;
+}
+
+const char *
+store_check (struct store *s)
+{
+  uint64_t nr_mapped = 0;
+
+  for (unsigned i = 0; i < s->nr_exports; i++) {
+    const char *wrong = object_check (s->exports[i]->o);
+
+    if (wrong != NULL)
+      return wrong;
+    nr_mapped += object_nr_mapped (s->exports[i]->o);
+  }
+  return space_check (s->space, nr_mapped);
+}
