@@ -4,14 +4,12 @@
 #include <config.h>
 
 #include "blist.h"
+#include "test-util.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <setjmp.h>
 #include <stdarg.h>
-#include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <cmocka.h>
 
 #define assert_sound(bl) assert_null (blist_check (bl))
@@ -32,10 +30,7 @@ struct model {
 static uint64_t
 rnd (struct model *m, uint64_t below)
 {
-  m->random ^= m->random << 13;
-  m->random ^= m->random >> 7;
-  m->random ^= m->random << 17;
-  return below == 0 ? 0 : (m->random >> 11) % below;
+  return test_random_below (&m->random, below);
 }
 
 /* Lengths: mostly short, now and then as long as can be. */
@@ -153,14 +148,6 @@ step_other (struct model *m)
   m->nr_free += more;
 }
 
-static uint64_t
-environment (const char *name, uint64_t otherwise)
-{
-  const char *text = getenv (name);
-
-  return text != NULL ? strtoull (text, NULL, 0) : otherwise;
-}
-
 /* A tree of this size, nr_ops operations. */
 static void
 random_ops (uint64_t seed, uint64_t nr_blocks, uint64_t nr_ops)
@@ -197,12 +184,11 @@ test_random (void **state)
 {
   static const uint32_t sizes[] = { 0,    1,    63,   64,    65,     200,
                                     4095, 4096, 4097, 20000, 262143, 270000 };
-  uint64_t seed = environment ("FARPAGE_SEED", (uint64_t) time (NULL));
-  uint64_t nr_ops = environment ("FARPAGE_RANDOM_OPS", 60000);
+  uint64_t seed = test_seed ();
+  uint64_t nr_ops = test_environment ("FARPAGE_RANDOM_OPS", 60000);
   const size_t nr = sizeof sizes / sizeof sizes[0];
 
   (void) state;
-  print_message ("FARPAGE_SEED=%" PRIu64 "\n", seed);
   for (size_t i = 0; i < nr; i++)
     random_ops (seed + i, sizes[i], nr_ops / nr);
 }
