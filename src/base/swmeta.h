@@ -66,13 +66,15 @@ struct swmeta_run {
 
 /* What was displaced or freed, a run at a time, in rising order of pages. */
 typedef void (*swmeta_run_fn) (void *arg, const struct swmeta_run *run);
+/* It must not call on the map that called it. */
 
 /* ---- zone: the memory of all maps of a store, bounded, thread safe ---- */
 
 struct swzone;
 
 /* Memory for at most bytes_max bytes of swblocks and nodes.  ENOMEM, EINVAL
- * (an entry is 8 to 64 bytes, a multiple of 8).
+ * (an entry is 8 to 64 bytes, a multiple of 8).  It comes from the system as
+ * maps need it, and goes back when they do not.
  */
 extern int swzone_create (size_t entry_bytes, uint64_t bytes_max,
                           struct swzone **zonep);
@@ -115,7 +117,9 @@ extern void swmeta_get (struct swmeta *map, pgno_t pgno, uint64_t nr,
                         void *ents);
 
 /* Make sure that a build of these pages will find its memory, as long as no
- * entry of their swblocks is freed in between.  ENOMEM.
+ * entry of their swblocks is freed in between, and no free covers one of them
+ * whole.  If the build never comes the memory waits for such a free, or for
+ * the map's end.  ENOMEM.
  */
 extern int swmeta_prepare (struct swmeta *map, pgno_t pgno, uint64_t nr);
 

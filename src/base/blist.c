@@ -1,0 +1,593 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Free space as a radix bitmap with size hints; see blist.h.
+ *
+ * After Matthew Dillon's blist (subr_blist.c of DragonFly and FreeBSD): a
+ * tree of radix 64, size hints that failed searches lower, a next-fit cursor.
+ * Called by space (a blist per volume) and by the client's swap pager; calls
+ * only calloc and free.
+ *
+ *   level 2           [ root ]                 a node covers 64^3 blocks
+ *                    /   |    \
+ *   level 1       [  ] [  ] .. [  ]            64^2
+ *                /  |  \
+ *   level 0    [ ] [ ] [ ] ..                  64: the leaves
+ *
+ * There is one form of node for all levels, and one array of nodes for each
+ * level: node i of level l covers the blocks i * 64^(l+1) on, its children are
+ * the nodes 64 i to 64 i + 63 of level l - 1, and no pointer is needed.  So a
+ * level is also a plain bitmap: bit b of level l belongs to block b (l = 0) or
+ * to node b of level l - 1.  Memory that is all zero is a tree that is all
+ * free and of which nothing else is known: calloc makes a blist, and what was
+ * never touched costs no memory.
+ *
+ * Invariants (blist_check):
+ * I1. Level 0: a bit is set if its block is taken, or lies at or behind
+ *     nr_blocks.
+ * I2. Above: a bit is set if and only if its child has all bits set, or does
+ *     not exist.
+ * I3. bound = 0: nothing known.  bound = k > 0: no run of free blocks, cut at
+ *     the node's own ends, is longer than k - 1.
+ * I4. A node that is not full and of bound 0 has a parent of bound 0.  So a
+ *     free that meets a node with bound 0 and without its child's bit knows
+ *     that all is said above as well, and stops.
+ * I5. nr_free is the number of zero bits of level 0.
+ *
+ * A search walks leaf by leaf from the cursor, goes down only into nodes that
+ * are not full, and steps over a node whose bound is too small.  A bound says
+ * nothing of runs that cross the node's ends.  Those are found so: behind a
+ * node stepped over, the free blocks at its end are counted backwards and
+ * start the run; and a node that such a run leads into is entered whatever its
+ * bound, until the run ends in it.  What a search walks through whole without
+ * finding gets its bound lowered to what was asked for.  Taking blocks leaves
+ * bounds true; giving them back sets those of the path to 0.
+ *
+ * Costs: alloc at the cursor and free touch a leaf, and levels above it only
+ * when a node gets full, stops being so, or lost a bound.  A search passes at
+ * most 64 nodes a level between places that changed since a search for as
+ * much went by.  A range of n blocks costs n / 64 leaves; a check that a range
+ * is taken skips full subtrees.
+ *
+ * Deliberately not done: no best fit and no index by length (next fit keeps
+ * neighbours together and the hint tells most of what is missing); no "all
+ * free" mark above the leaves, so a run of n blocks is looked at in n / 64
+ * steps; no lock; no shrinking.
+ */
+
+#include <config.h>
+
+#include "blist.h"
+#include "blist-tree.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define HUGE_BYTES (UINT64_C (2) << 20)
+
+/* ---- making and growing ---- */
+
+/* A zeroed array.  Large ones ask for huge pages: a tree of 16 TiB is 1 GiB,
+ * touched all over.  That is a hint, so its failure is none.
+ */
+static struct node *
+nodes_alloc (uint64_t nr)
+{
+  struct node *nodes = calloc (nr, sizeof *nodes);
+  uintptr_t start = (uintptr_t) nodes;
+  uintptr_t end = start + nr * sizeof *nodes;
+
+  if (nodes == NULL)
+    return NULL;
+  start = (start + HUGE_BYTES - 1) & ~(uintptr_t) (HUGE_BYTES - 1);
+  end &= ~(uintptr_t) (HUGE_BYTES - 1);
+  if (start < end)
+    madvise ((void *) start, end - start, MADV_HUGEPAGE);
+  return nodes;
+}
+
+static void
+levels_free (struct blist *bl)
+{
+  for (unsigned l = 0; l < bl->nr_levels; l++)
+    free (bl->level[l]);
+}
+
+/* Make all levels of a tree of nr_blocks, all zero.  ENOMEM: none made. */
+static int
+levels_alloc (struct blist *bl, uint64_t nr_blocks)
+{
+  uint64_t nr = nr_blocks;
+
+  bl->nr_blocks = nr_blocks;
+  bl->nr_levels = 0;
+  do {
+    unsigned l = bl->nr_levels;
+
+    nr = nr == 0 ? 1 : (nr - 1) / RADIX + 1;
+    bl->level[l] = nodes_alloc (nr);
+    if (bl->level[l] == NULL) {
+      levels_free (bl);
+      return ENOMEM;
+    }
+    bl->nr_nodes[l] = nr;
+    bl->nr_levels++;
+  } while (nr > 1);
+  return 0;
+}
+
+/* Set the bits that belong to nothing, behind the end of each level (I1, I2).
+ */
+static void
+levels_set_edge (struct blist *bl)
+{
+  uint64_t nr = bl->nr_blocks;
+
+  for (unsigned l = 0; l < bl->nr_levels; l++) {
+    uint64_t nr_bits = bl->nr_nodes[l] * RADIX;
+
+    if (nr < nr_bits)
+      bl->level[l][nr / RADIX].used |= bits (nr % RADIX, 63);
+    nr = bl->nr_nodes[l];
+  }
+}
+
+int
+blist_create (uint64_t nr_blocks, struct blist **blp)
+{
+  struct blist *bl;
+  int err;
+
+  if (nr_blocks > BLIST_BLOCKS_MAX)
+    return EINVAL;
+  bl = calloc (1, sizeof *bl);
+  if (bl == NULL)
+    return ENOMEM;
+  err = levels_alloc (bl, nr_blocks);
+  if (err) {
+    free (bl);
+    return err;
+  }
+  levels_set_edge (bl);
+  bl->nr_free = nr_blocks;
+  *blp = bl;
+  return 0;
+}
+
+void
+blist_destroy (struct blist *bl)
+{
+  if (bl == NULL)
+    return;
+  levels_free (bl);
+  free (bl);
+}
+
+/* ---- setting and clearing ranges ---- */
+
+/* Set the bits first to last of one level.  *firstp and *lastp become the
+ * nodes that are full now, as a range; false if there is none.  Returns the
+ * number of bits that were zero by *changed.
+ */
+static bool
+set_level (struct node *nodes, uint64_t *firstp, uint64_t *lastp,
+           uint64_t *changed)
+{
+  uint64_t first = *firstp / RADIX, last = *lastp / RADIX;
+  uint64_t n = 0;
+
+  for (uint64_t i = first; i <= last; i++) {
+    uint64_t mask = bits (i == first ? *firstp % RADIX : 0,
+                          i == last ? *lastp % RADIX : 63);
+
+    n += __builtin_popcountll (mask & ~nodes[i].used);
+    nodes[i].used |= mask;
+  }
+  *changed = n;
+  /* All but the two at the ends are full for certain. */
+  *firstp = nodes[first].used == FULL ? first : first + 1;
+  *lastp = last;
+  if (nodes[last].used != FULL) {
+    if (last == 0)
+      return false;
+    *lastp = last - 1;
+  }
+  return *firstp <= *lastp;
+}
+
+/* Take the blocks first to last; returns how many were free. */
+static uint64_t
+take_range (struct blist *bl, uint64_t first, uint64_t last)
+{
+  uint64_t nr_taken, changed;
+  bool more = set_level (bl->level[0], &first, &last, &nr_taken);
+
+  for (unsigned l = 1; more && l < bl->nr_levels; l++)
+    more = set_level (bl->level[l], &first, &last, &changed);
+  bl->nr_free -= nr_taken;
+  return nr_taken;
+}
+
+/* Clear the bits first to last of one level and forget the bounds there.
+ * Returns false if that changed nothing.
+ */
+static bool
+clear_level (struct node *nodes, uint64_t bit_first, uint64_t bit_last)
+{
+  uint64_t first = bit_first / RADIX, last = bit_last / RADIX;
+  bool changed = false;
+
+  for (uint64_t i = first; i <= last; i++) {
+    uint64_t mask = bits (i == first ? bit_first % RADIX : 0,
+                          i == last ? bit_last % RADIX : 63);
+
+    if ((nodes[i].used & mask) != 0 || nodes[i].bound != 0) {
+      nodes[i].used &= ~mask;
+      nodes[i].bound = 0;
+      changed = true;
+    }
+  }
+  return changed;
+}
+
+/* Free the blocks first to last, which are all taken. */
+static void
+release_range (struct blist *bl, uint64_t first, uint64_t last)
+{
+  bl->nr_free += last - first + 1;
+  for (unsigned l = 0; l < bl->nr_levels; l++) {
+    if (!clear_level (bl->level[l], first, last))
+      break; /* I2, I4 */
+    first /= RADIX;
+    last /= RADIX;
+  }
+}
+
+int
+blist_grow (struct blist *bl, uint64_t nr_blocks)
+{
+  struct blist old = *bl;
+  struct blist new = *bl;
+  uint64_t first, last;
+  int err;
+
+  if (nr_blocks < old.nr_blocks || nr_blocks > BLIST_BLOCKS_MAX)
+    return EINVAL;
+  if (nr_blocks == old.nr_blocks)
+    return 0;
+  err = levels_alloc (&new, nr_blocks);
+  if (err)
+    return err;
+  for (unsigned l = 0; l < old.nr_levels; l++)
+    memcpy (new.level[l], old.level[l], old.nr_nodes[l] * sizeof (struct node));
+  /* A root that is full is a full child of the new level above it. */
+  if (new.nr_levels > old.nr_levels &&new.level[old.nr_levels - 1][0].used ==
+      FULL)
+    new.level[old.nr_levels][0].used = 1;
+  first = old.nr_blocks;
+  last = nr_blocks - 1;
+  for (unsigned l = 0; l < new.nr_levels; l++) {
+    clear_level (new.level[l], first, last);
+    first /= RADIX;
+    last /= RADIX;
+  }
+  levels_set_edge (&new);
+  new.nr_free += nr_blocks - old.nr_blocks;
+  levels_free (&old);
+  *bl = new;
+  return 0;
+}
+
+/* ---- looking at ranges ---- */
+
+uint64_t
+blist_next_free (const struct blist *bl, uint64_t start, uint64_t end)
+{
+  unsigned l = 0;
+  uint64_t bit = start;
+
+  if (start >= end)
+    return end;
+  /* Up while there is nothing to the right ... */
+  for (;;) {
+    uint64_t mask = ~bl->level[l][bit / RADIX].used & bits (bit % RADIX, 63);
+
+    if (mask != 0) {
+      bit = bit / RADIX * RADIX + lowest_bit (mask);
+      break;
+    }
+    bit = bit / RADIX + 1;
+    if (++l == bl->nr_levels || first_block (l - 1, bit) >= end)
+      return end;
+  }
+  /* ... then down to the first. */
+  while (l > 0) {
+    l--;
+    bit = bit * RADIX + lowest_bit (~bl->level[l][bit].used);
+  }
+  return bit < end ? bit : end;
+}
+
+uint64_t
+blist_next_used (const struct blist *bl, uint64_t start, uint64_t end)
+{
+  uint64_t block = start;
+
+  while (block < end) {
+    uint64_t word = bl->level[0][block / RADIX].used & bits (block % RADIX, 63);
+
+    if (word != 0) {
+      block = block / RADIX * RADIX + lowest_bit (word);
+      return block < end ? block : end;
+    }
+    block = (block / RADIX + 1) * RADIX;
+  }
+  return end;
+}
+
+/* The start of the free run that ends before end, cut at floor. */
+static uint64_t
+run_before (const struct blist *bl, uint64_t end, uint64_t floor)
+{
+  while (end > floor) {
+    uint64_t first = (end - 1) / RADIX * RADIX;
+    uint64_t word = bl->level[0][first / RADIX].used & bits (0, (end - 1) % 64);
+
+    if (word != 0) {
+      first += highest_bit (word) + 1;
+      return first > floor ? first : floor;
+    }
+    end = first;
+  }
+  return floor;
+}
+
+static inline bool
+outside (const struct blist *bl, uint64_t start, uint64_t count)
+{
+  return start > bl->nr_blocks || count > bl->nr_blocks - start;
+}
+
+bool
+blist_is_free (const struct blist *bl, uint64_t start, uint64_t count)
+{
+  return !outside (bl, start, count) &&
+         blist_next_used (bl, start, start + count) == start + count;
+}
+
+/* ---- the search ---- */
+
+/* A search for want blocks from the block from on, now at this node; run is
+ * where the free run starts that ends right before it (the node's first block
+ * if there is none, from in the first leaf).
+ */
+struct search {
+  const uint64_t from;
+  const uint64_t want;
+  uint64_t run;
+  uint64_t node;
+  unsigned level;
+  unsigned unasked; /* bounds up to this level were passed without a look */
+};
+
+/* Bit i stays if bits i to i + want - 1 are set; 1 <= want <= 64. */
+static inline uint64_t
+runs_of (uint64_t word, unsigned want)
+{
+  for (unsigned len = 1; len < want;) {
+    unsigned shift = len < want - len ? len : want - len;
+
+    word &= word >> shift;
+    len += shift;
+  }
+  return word;
+}
+
+static inline bool
+too_small (const struct node *n, uint64_t want)
+{
+  return n->bound != 0 && n->bound <= want;
+}
+
+/* Look for the run's end and for a run in this leaf.  true: *start is one. */
+static bool
+search_leaf (const struct blist *bl, struct search *s, uint64_t *start)
+{
+  const struct node *n = &bl->level[0][s->node];
+  uint64_t first = s->node * RADIX;
+  uint64_t used = n->used;
+  uint64_t end, found;
+
+  if (s->from > first)
+    used |= bits (0, s->from - first - 1);
+  end = used != 0 ? first + lowest_bit (used) : first + RADIX;
+  if (end > s->run && end - s->run >= s->want) {
+    *start = s->run;
+    return true;
+  }
+  if (used == 0)
+    return false;
+  if (s->want <= RADIX && !too_small (n, s->want)) {
+    found = runs_of (~used, s->want);
+    if (found != 0) {
+      *start = first + lowest_bit (found);
+      return true;
+    }
+  }
+  s->run = first + highest_bit (used) + 1;
+  return false;
+}
+
+/* Be done with this node, which is too small, by its bound alone. */
+static void
+search_skip (const struct blist *bl, struct search *s)
+{
+  uint64_t first = first_block (s->level, s->node);
+  uint64_t end = first_block (s->level, s->node + 1);
+
+  if (bl->level[s->level][s->node].used >> 63)
+    s->run = end;
+  else
+    s->run = run_before (bl, end, first > s->from ? first : s->from);
+}
+
+/* A leaf was searched in vain, and the run, if any, starts in it: now ask the
+ * bounds that were passed on the way down, and skip what they allow.
+ */
+static void
+search_ask (const struct blist *bl, struct search *s)
+{
+  for (unsigned l = s->unasked; l > 0; l--) {
+    uint64_t node = s->node >> (RADIX_SHIFT * l);
+
+    if (too_small (&bl->level[l][node], s->want)) {
+      s->level = l;
+      s->node = node;
+      search_skip (bl, s);
+      break;
+    }
+  }
+  s->unasked = 0;
+}
+
+/* Step to the next node that is not full, upwards where a parent has no more.
+ * Lower the bounds of what was searched whole.  false: that was the last.
+ */
+static bool
+search_step (struct blist *bl, struct search *s)
+{
+  for (;;) {
+    struct node *n = &bl->level[s->level][s->node];
+    unsigned slot = s->node % RADIX;
+    uint64_t parent = s->node / RADIX;
+    uint64_t rest;
+
+    if (first_block (s->level, s->node) >= s->from &&
+        (n->bound == 0 || n->bound > s->want))
+      n->bound = s->want;
+    if (s->level + 1 == bl->nr_levels)
+      return false;
+    rest = slot == 63
+               ? 0
+               : ~bl->level[s->level + 1][parent].used & bits (slot + 1, 63);
+    if (rest != 0) {
+      s->node = parent * RADIX + lowest_bit (rest);
+      if (lowest_bit (rest) > slot + 1)
+        s->run = first_block (s->level, s->node);
+      return true;
+    }
+    s->level++;
+    s->node = parent;
+    if (slot < 63)
+      s->run = first_block (s->level, s->node + 1);
+  }
+}
+
+/* Find the first run of want blocks that starts at from or later. */
+static bool
+search (struct blist *bl, uint64_t from, uint64_t want, uint64_t *start)
+{
+  struct search s = { .from = from,
+                      .want = want,
+                      .run = from,
+                      .node = from / RADIX,
+                      .unasked = bl->nr_levels - 1 };
+
+  do {
+    /* Down to a leaf, or to a node that can be skipped. */
+    while (s.level > 0) {
+      const struct node *n = &bl->level[s.level][s.node];
+
+      if (too_small (n, want)) {
+        if (s.run == first_block (s.level, s.node))
+          break;
+        if (s.unasked < s.level)
+          s.unasked = s.level;
+      }
+      s.level--;
+      s.node = s.node * RADIX + lowest_bit (~n->used);
+      if (s.node % RADIX != 0)
+        s.run = first_block (s.level, s.node);
+    }
+    if (s.level > 0) {
+      search_skip (bl, &s);
+      continue;
+    }
+    if (search_leaf (bl, &s, start))
+      return true;
+    if (s.unasked > 0 && s.run >= s.node * RADIX)
+      search_ask (bl, &s);
+  } while (search_step (bl, &s));
+  return false;
+}
+
+int
+blist_alloc (struct blist *bl, uint64_t at_least, uint64_t at_most,
+             uint64_t *start, uint64_t *count)
+{
+  uint64_t first = 0, end;
+
+  if (at_least == 0 || at_least > at_most)
+    return EINVAL;
+  if (bl->nr_free < at_least)
+    return ENOSPC;
+  if (!search (bl, bl->cursor, at_least, &first) &&
+      (bl->cursor == 0 || !search (bl, 0, at_least, &first)))
+    return ENOSPC;
+  end = bl->nr_blocks - first > at_most ? first + at_most : bl->nr_blocks;
+  end = blist_next_used (bl, first + at_least, end);
+  take_range (bl, first, end - 1);
+  blist_seek (bl, end);
+  *start = first;
+  *count = end - first;
+  return 0;
+}
+
+int
+blist_free (struct blist *bl, uint64_t start, uint64_t count)
+{
+  if (outside (bl, start, count) ||
+      blist_next_free (bl, start, start + count) != start + count)
+    return EINVAL;
+  if (count > 0)
+    release_range (bl, start, start + count - 1);
+  return 0;
+}
+
+int
+blist_fill (struct blist *bl, uint64_t start, uint64_t count,
+            uint64_t *nr_taken)
+{
+  if (outside (bl, start, count))
+    return EINVAL;
+  *nr_taken = count > 0 ? take_range (bl, start, start + count - 1) : 0;
+  return 0;
+}
+
+void
+blist_seek (struct blist *bl, uint64_t block)
+{
+  bl->cursor = block < bl->nr_blocks ? block : 0;
+}
+
+uint64_t
+blist_nr_blocks (const struct blist *bl)
+{
+  return bl->nr_blocks;
+}
+
+uint64_t
+blist_nr_free (const struct blist *bl)
+{
+  return bl->nr_free;
+}
+
+size_t
+blist_bytes (const struct blist *bl)
+{
+  size_t bytes = sizeof *bl;
+
+  for (unsigned l = 0; l < bl->nr_levels; l++)
+    bytes += bl->nr_nodes[l] * sizeof (struct node);
+  return bytes;
+}
