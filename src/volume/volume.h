@@ -36,12 +36,11 @@ enum vio_op {
 struct vio {
   struct volume *volume;
   enum vio_op op;
-  uint64_t off;     /* bytes, PAGE_BYTES aligned */
-  void *buf;        /* aligned to volume->align */
-  size_t bytes;     /* multiple of PAGE_BYTES, not 0 */
-  int error;        /* result: 0 or a positive errno, set when it is over */
-  size_t done;      /* [volume] bytes over so far */
-  struct vio *next; /* [volume] */
+  uint64_t off; /* bytes, PAGE_BYTES aligned */
+  void *buf;    /* aligned to volume->align */
+  size_t bytes; /* multiple of PAGE_BYTES, not 0 */
+  int error;    /* result: 0 or a positive errno, set when it is over */
+  size_t done;  /* [volume] bytes over so far */
 };
 
 /* The seam.  A medium implements these; everybody else calls volume_* below.
@@ -149,8 +148,9 @@ extern const char *vpool_engine_name (const struct vpool *pool);
 extern unsigned vpool_nr (const struct vpool *pool);
 extern unsigned vpool_nr_used (struct vpool *pool);
 
-extern struct vbatch *vbatch_get (struct vpool *pool); /* Blocks: yes */
-extern void vbatch_put (struct vbatch *batch);         /* NULL is fine */
+/* Waits while all are out, so: Lock: none is held.  Blocks: yes. */
+extern struct vbatch *vbatch_get (struct vpool *pool);
+extern void vbatch_put (struct vbatch *batch); /* NULL is fine */
 extern void *vbatch_bounce (struct vbatch *batch);
 extern size_t vbatch_bounce_bytes (const struct vbatch *batch);
 
