@@ -6,6 +6,7 @@
 #ifndef FARPAGE_TEST_COMMON_H
 #define FARPAGE_TEST_COMMON_H
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
@@ -101,6 +102,20 @@ test_file (const char *name, uint64_t bytes)
   return path;
 }
 
+/* Open a path volume, close at once; the error. */
+static inline int
+test_open (const char *path, const struct volume_path_options *options)
+{
+  struct volume *v = NULL;
+  int err = volume_open_path (path, options, &v);
+
+  if (err == 0)
+    volume_close (v);
+  else
+    assert_null (v);
+  return err;
+}
+
 static inline void
 test_poke (const char *path, uint64_t off, const void *buf, size_t len)
 {
@@ -118,6 +133,29 @@ test_blocks (const char *path)
 
   assert_int_equal (stat (path, &st), 0);
   return (uint64_t) st.st_blocks;
+}
+
+/* st_blocks of the nr-th of this process's memfds, 0 if there are fewer. */
+static inline uint64_t
+test_memfd_blocks (int nr)
+{
+  DIR *dir = opendir ("/proc/self/fd");
+  struct dirent *e;
+  uint64_t blocks = 0;
+
+  assert_non_null (dir);
+  while ((e = readdir (dir)) != NULL) {
+    char link[64] = "";
+    struct stat st;
+
+    if (readlinkat (dirfd (dir), e->d_name, link, sizeof link - 1) > 0 &&
+        strstr (link, "memfd:farpage") != NULL && nr-- == 0) {
+      assert_int_equal (fstat (atoi (e->d_name), &st), 0);
+      blocks = (uint64_t) st.st_blocks;
+    }
+  }
+  closedir (dir);
+  return blocks;
 }
 
 static inline uint64_t
