@@ -8,8 +8,11 @@
 
 #include "volume.h"
 
-/* Takes inner over (closes it with itself).  Transfers are over when start
- * returns, in the thread that called it.
+/* Takes inner over (closes it with itself, but not when this fails).
+ * Transfers are over when start returns, in the thread that called it; a
+ * batch is not needed.  size_bytes, align, checked, direct and sparse are the
+ * inner volume's; a test that wants pages verified over a memory volume sets
+ * checked of the new volume before anybody uses it.
  */
 extern int volume_open_fault (struct volume *inner, struct volume **vp);
 
@@ -17,7 +20,9 @@ enum fault_action {
   FAULT_FAIL,    /* ends with error, nothing is moved */
   FAULT_DELAY,   /* waits delay_ns first */
   FAULT_HOLD,    /* waits until fault_release () */
-  FAULT_CORRUPT, /* is done, then one bit of what was moved is turned */
+  FAULT_CORRUPT, /* is done, then one bit of what was moved is turned: bit 0
+                  * of the first byte that the transfer and the rule share;
+                  * of a read in the buffer, of a write on the medium */
 };
 
 struct fault_rule {
@@ -32,8 +37,9 @@ struct fault_rule {
 
 #define FAULT_RULES_MAX 16
 
-/* Rules are looked at in the order they were added; the first that fits acts.
- * Returns a number for the calls below, or -1 when there are too many.
+/* Rules are looked at in the order they were added; the first that fits acts,
+ * and the others do not count the transfer.  Returns a number for the calls
+ * below, good until fault_clear (), or -1 when there are too many.
  */
 extern int fault_add (struct volume *v, const struct fault_rule *rule);
 extern void fault_clear (struct volume *v); /* drops rules, releases all */

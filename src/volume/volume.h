@@ -19,12 +19,16 @@
 #ifndef FARPAGE_VOLUME_H
 #define FARPAGE_VOLUME_H
 
+#include "log.h"
 #include "types.h"
 
 struct vbatch;
 struct volume;
 
-enum vio_op { VIO_READ, VIO_WRITE };
+enum vio_op {
+  VIO_READ,
+  VIO_WRITE
+};
 
 /* One transfer.  The caller owns it and keeps it, and buf, until
  * vbatch_wait () has returned.
@@ -32,12 +36,11 @@ enum vio_op { VIO_READ, VIO_WRITE };
 struct vio {
   struct volume *volume;
   enum vio_op op;
-  uint64_t off;   /* bytes, PAGE_BYTES aligned */
-  void *buf;      /* aligned to volume->align */
-  size_t bytes;   /* multiple of PAGE_BYTES, not 0 */
-  int error;      /* result: 0 or a positive errno, set when it is over */
-  size_t done;    /* [volume] bytes over so far */
-  struct vio *next; /* [volume] */
+  uint64_t off; /* bytes, PAGE_BYTES aligned */
+  void *buf;    /* aligned to volume->align */
+  size_t bytes; /* multiple of PAGE_BYTES, not 0 */
+  int error;    /* result: 0 or a positive errno, set when it is over */
+  size_t done;  /* [volume] bytes over so far */
 };
 
 /* The seam.  A medium implements these; everybody else calls volume_* below.
@@ -74,6 +77,7 @@ struct volume {
   bool direct;         /* [const] past the page cache */
   bool sparse;         /* [const] freed runs go back by trim */
   _Atomic uint64_t nr_errors;
+  struct log_limit error_limit; /* [atomic] of messages about errors */
 };
 
 /* ---- opening.  Errors are told in the log, with the remedy, and returned
@@ -81,12 +85,17 @@ struct volume {
  */
 
 /* Memory (memfd) of size_bytes (rounded down to pages), allocated now or
- * ENOMEM; with sparse, allocated when written and freed by trim.
+ * ENOMEM; with sparse, allocated when written and freed by trim: a write for
+ * which the system has no memory wakes its OOM killer.
  */
 extern int volume_open_memory (const char *name, uint64_t size_bytes,
                                bool sparse, struct volume **vp);
 
-enum volume_direct { DIRECT_AUTO, DIRECT_YES, DIRECT_NO };
+enum volume_direct {
+  DIRECT_AUTO,
+  DIRECT_YES,
+  DIRECT_NO
+};
 
 struct volume_path_options {
   bool force;                /* overwrite what is there */
@@ -110,6 +119,9 @@ extern int volume_open_path (const char *path,
 
 extern void volume_close (struct volume *v); /* NULL is fine */
 extern int volume_flush (struct volume *v);
+/* EOPNOTSUPP: the medium cannot, or the volume is not sparse: then its space
+ * was set aside at open and is kept.
+ */
 extern int volume_trim (struct volume *v, uint64_t off, uint64_t bytes);
 
 /* ---- batches ---- */
@@ -118,7 +130,11 @@ extern int volume_trim (struct volume *v, uint64_t off, uint64_t bytes);
 
 struct vpool;
 
-enum vpool_engine { VPOOL_AUTO, VPOOL_URING, VPOOL_SYNC };
+enum vpool_engine {
+  VPOOL_AUTO,
+  VPOOL_URING,
+  VPOOL_SYNC
+};
 
 /* A pool of nr batches, each with a page-aligned bounce buffer of that many
  * bytes, made (and touched) now.  VPOOL_AUTO takes io_uring where the kernel
@@ -132,8 +148,9 @@ extern const char *vpool_engine_name (const struct vpool *pool);
 extern unsigned vpool_nr (const struct vpool *pool);
 extern unsigned vpool_nr_used (struct vpool *pool);
 
-extern struct vbatch *vbatch_get (struct vpool *pool); /* Blocks: yes */
-extern void vbatch_put (struct vbatch *batch);         /* NULL is fine */
+/* Waits while all are out, so: Lock: none is held.  Blocks: yes. */
+extern struct vbatch *vbatch_get (struct vpool *pool);
+extern void vbatch_put (struct vbatch *batch); /* NULL is fine */
 extern void *vbatch_bounce (struct vbatch *batch);
 extern size_t vbatch_bounce_bytes (const struct vbatch *batch);
 

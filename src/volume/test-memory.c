@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Memory volumes: what is refused, what is allocated, and fork. */
+
+#include <config.h>
+
+#include "test-common.h"
+
+#include <errno.h>
+#include <sys/wait.h>
+
+/* ---- tests of memory, on their own ---- */
+
+static void
+test_memory_sizes (void **state)
+{
+  struct volume *v = NULL;
+
+  UNUSED (state);
+  assert_int_equal (volume_open_memory ("m", 0, false, &v), EINVAL);
+  assert_int_equal (volume_open_memory ("m", VOLUME_BYTES_MIN - 1, false, &v),
+                    EINVAL);
+  assert_int_equal (volume_open_memory ("m", UINT64_MAX, true, &v), EINVAL);
+  test_log_forget ();
+  assert_int_equal (volume_open_memory ("m", UINT64_C (1) << 45, false, &v),
+                    ENOMEM);
+  assert_int_equal (test_log_has ("0 m: no memory for 33554432 MiB"), 1);
+  assert_null (v);
+  assert_int_equal (volume_open_memory ("m", MIB + 4095, false, &v), 0);
+  assert_int_equal (v->size_bytes, MIB);
+  assert_string_equal (v->ops->kind, "memory");
+  assert_string_equal (v->name, "m");
+  assert_int_equal (volume_flush (v), 0);
+  assert_int_equal (volume_trim (v, 0, PAGE_BYTES), EOPNOTSUPP);
+  volume_close (v);
+  volume_close (NULL);
+}
+
+static void
+test_memory_is_allocated (void **state)
+{
+  struct volume *v;
+
+  UNUSED (state);
+  assert_int_equal (volume_open_memory ("m", 8 * MIB, false, &v), 0);
+  assert_int_equal (test_memfd_blocks (0), 8 * MIB / 512);
+  volume_close (v);
+  assert_int_equal (test_memfd_blocks (0), 0);
+  assert_int_equal (volume_open_memory ("m", 8 * MIB, true, &v), 0);
+  assert_int_equal (test_memfd_blocks (0), 0);
+  volume_close (v);
+}
+
+static void
+test_memory_after_fork (void **state)
+{
+  uint8_t page[PAGE_BYTES];
+  struct volume *v;
+  struct vio io = { .op = VIO_WRITE, .buf = page, .bytes = PAGE_BYTES };
+  int status;
+  pid_t pid;
+
+  UNUSED (state);
+  assert_int_equal (volume_open_memory ("m", MIB, false, &v), 0);
+  io.volume = v;
+  memset (page, 1, sizeof page);
+  vio_start (NULL, &io);
+  pid = fork ();
+  if (pid == 0) {
+    io.op = VIO_READ;
+    memset (page, 0, sizeof page);
+    vio_start (NULL, &io);
+    if (page[9] != 1)
+      _exit (1);
+    page[9] = 2;
+    io.op = VIO_WRITE;
+    vio_start (NULL, &io);
+    _exit (0);
+  }
+  assert_int_equal (waitpid (pid, &status, 0), pid);
+  assert_int_equal (status, 0);
+  io.op = VIO_READ;
+  vio_start (NULL, &io);
+  assert_int_equal (page[9], 2);
+  volume_close (v);
+}
+
+int
+main (void)
+{
+  const struct CMUnitTest tests[] = {
+    cmocka_unit_test (test_memory_sizes),
+    cmocka_unit_test (test_memory_is_allocated),
+    cmocka_unit_test (test_memory_after_fork),
+  };
+
+  return cmocka_run_group_tests (tests, test_begin, test_end);
+}

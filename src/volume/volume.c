@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What all volumes have in common: the calls of volume.h that go through the
+ * table of functions, and the end of a transfer.
+ *
+ *   space, object --> volume_flush, volume_trim, vio_start --> volume_ops
+ *                     { memory.c, file.c (+ label.c), fault.c }
+ *                     file.c --> batch.c (vbatch_start_fd)
+ *                     all of them --> vio_finish
+ *
+ * I1. A transfer lies inside its volume, in whole pages, and its buffer is
+ *     aligned as the volume says: checked here once, by assertion, for a
+ *     wrong one is a bug of the layer above.
+ * I2. Every error of a medium is counted in nr_errors and told, at most once
+ *     a second for each volume.
+ *
+ * No locks: nr_errors and the log's limit are atomic, the rest is constant
+ * from open to close.  It does not keep close away from transfers that are
+ * under way; its caller does.
+ */
+
+#include <config.h>
+
+#include "volume.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "medium.h"
+
+int
+medium_init (struct volume *v, const struct volume_ops *ops, const char *name)
+{
+  v->name = strdup (name);
+  if (v->name == NULL)
+    return ENOMEM;
+  v->ops = ops;
+  return 0;
+}
+
+void
+medium_fini (struct volume *v)
+{
+  free (v->name);
+}
+
+static void
+count_error (struct volume *v)
+{
+  atomic_fetch_add_explicit (&v->nr_errors, 1, memory_order_relaxed);
+}
+
+void
+vio_finish (struct vio *io, int error)
+{
+  struct volume *v = io->volume;
+
+  io->error = error;
+  if (error == 0)
+    return;
+  count_error (v);
+  log_limited (&v->error_limit, LOG_ERROR,
+               "%s: %s of %zu bytes at %" PRIu64 " failed: %s", v->name,
+               io->op == VIO_READ ? "read" : "write", io->bytes, io->off,
+               strerror (error));
+}
+
+static bool
+in_volume (const struct volume *v, uint64_t off, uint64_t bytes)
+{
+  return off <= v->size_bytes && bytes <= v->size_bytes - off &&
+         ((off | bytes) & PAGE_MASK) == 0;
+}
+
+void
+vio_start (struct vbatch *batch, struct vio *io)
+{
+  struct volume *v = io->volume;
+
+  assert (io->bytes > 0 && in_volume (v, io->off, io->bytes));
+  assert (((uintptr_t) io->buf & (v->align - 1)) == 0);
+  assert (batch != NULL || !v->batched);
+  io->error = 0;
+  io->done = 0;
+  v->ops->start (v, batch, io);
+}
+
+int
+volume_flush (struct volume *v)
+{
+  int err = v->ops->flush (v);
+
+  if (err != 0) {
+    count_error (v);
+    log_limited (&v->error_limit, LOG_ERROR, "%s: flush failed: %s", v->name,
+                 strerror (err));
+  }
+  return err;
+}
+
+int
+volume_trim (struct volume *v, uint64_t off, uint64_t bytes)
+{
+  int err;
+
+  assert (in_volume (v, off, bytes));
+  if (!v->sparse)
+    return EOPNOTSUPP;
+  if (bytes == 0)
+    return 0;
+  err = v->ops->trim (v, off, bytes);
+  if (err != 0 && err != EOPNOTSUPP) {
+    count_error (v);
+    log_limited (&v->error_limit, LOG_ERROR,
+                 "%s: trim of %" PRIu64 " bytes at %" PRIu64 " failed: %s",
+                 v->name, bytes, off, strerror (err));
+  }
+  return err;
+}
+
+void
+volume_close (struct volume *v)
+{
+  if (v != NULL)
+    v->ops->close (v);
+}
