@@ -367,6 +367,10 @@ parse (struct call *call, const char *line, size_t bytes, int *err)
   }
   json = json_loadb (line, bytes, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY,
                      &error);
+  if (json == NULL && json_error_code (&error) == json_error_out_of_memory) {
+    *err = fail (call, ENOMEM, "out of memory (ask again later)");
+    return NULL;
+  }
   if (json == NULL) {
     *err = fail (call, EINVAL, "not JSON: %.*s, at byte %d", shown (error.text),
                  error.text, error.position);
