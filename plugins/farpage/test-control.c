@@ -1,0 +1,860 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Limits and rules of the control protocol, on a real socket and a fake store.
+ *
+ * Each test starts a server of its own in a fresh directory and speaks to it
+ * from this thread.  What the store does with a request is not looked at here.
+ */
+
+#include <config.h>
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "control-client.h"
+#include "control.h"
+#include "fake-store.h"
+
+#define NR_OF(a) (sizeof (a) / sizeof (a)[0])
+#define WAIT_MS  10000
+
+struct fixture {
+  char dir[32], path[64];
+  struct store *store;
+  struct control *control;
+  atomic_uint stops;
+};
+
+static void
+count_stop (void *arg)
+{
+  struct fixture *f = arg;
+
+  atomic_fetch_add (&f->stops, 1);
+}
+
+static int
+setup_dir (void **state)
+{
+  struct fixture *f = calloc (1, sizeof *f);
+
+  assert_non_null (f);
+  strcpy (f->dir, "/tmp/test-control-XXXXXX");
+  assert_non_null (mkdtemp (f->dir));
+  snprintf (f->path, sizeof f->path, "%s/c.sock", f->dir);
+  f->store = fake_store_new ();
+  *state = f;
+  return 0;
+}
+
+static int
+setup (void **state)
+{
+  struct fixture *f;
+
+  setup_dir (state);
+  f = *state;
+  assert_int_equal (control_bind (f->path, &f->control), 0);
+  f->control->write_timeout_s = 1.0;
+  assert_int_equal (control_start (f->control, f->store, count_stop, f), 0);
+  return 0;
+}
+
+static int
+teardown (void **state)
+{
+  struct fixture *f = *state;
+
+  control_stop (f->control);
+  fake_store_free (f->store);
+  assert_int_equal (access (f->path, F_OK), -1);
+  assert_int_equal (rmdir (f->dir), 0); /* nothing is left behind */
+  free (f);
+  return 0;
+}
+
+/* ---- a client ---- */
+
+static int
+dial (const char *path)
+{
+  struct sockaddr_un sun = { .sun_family = AF_UNIX };
+  int fd = socket (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+  assert_true (fd >= 0);
+  snprintf (sun.sun_path, sizeof sun.sun_path, "%s", path);
+  assert_int_equal (connect (fd, (struct sockaddr *) &sun, sizeof sun), 0);
+  return fd;
+}
+
+/* false if the server has closed. */
+static bool
+say_bytes (int fd, const char *text, size_t n)
+{
+  while (n > 0) {
+    ssize_t done = send (fd, text, n, MSG_NOSIGNAL);
+
+    if (done <= 0)
+      return false;
+    text += done;
+    n -= done;
+  }
+  return true;
+}
+
+static void
+say (int fd, const char *text)
+{
+  assert_true (say_bytes (fd, text, strlen (text)));
+}
+
+/* One line of at most 128 KiB, or NULL at the end; static. */
+static char *
+hear (int fd)
+{
+  static char line[1 << 17];
+  struct pollfd p = { .fd = fd, .events = POLLIN };
+  size_t n = 0;
+
+  for (;;) {
+    assert_int_equal (poll (&p, 1, WAIT_MS), 1);
+    if (recv (fd, line + n, 1, 0) != 1)
+      return NULL;
+    if (line[n] == '\n') {
+      line[n] = '\0';
+      return line;
+    }
+    n++;
+    assert_true (n < sizeof line);
+  }
+}
+
+/* The next answer, parsed. */
+static json_t *
+answer (int fd)
+{
+  char *line = hear (fd);
+  json_t *json;
+
+  assert_non_null (line);
+  json = json_loads (line, JSON_REJECT_DUPLICATES, NULL);
+  assert_non_null (json);
+  return json;
+}
+
+static void
+assert_ok (int fd)
+{
+  json_t *json = answer (fd);
+
+  assert_true (json_is_true (json_object_get (json, "ok")));
+  json_decref (json);
+}
+
+/* The next answer is a refusal whose text has words in it. */
+static void
+assert_refused (int fd, const char *name, const char *words)
+{
+  json_t *json = answer (fd);
+  const char *text = json_string_value (json_object_get (json, "error"));
+  const char *number = json_string_value (json_object_get (json, "errno"));
+
+  assert_true (json_is_false (json_object_get (json, "ok")));
+  assert_non_null (text);
+  assert_non_null (number);
+  assert_string_equal (number, name);
+  if (strstr (text, words) == NULL)
+    fail_msg ("'%s' is not in '%s'", words, text);
+  json_decref (json);
+}
+
+static void
+assert_closed (int fd)
+{
+  assert_null (hear (fd));
+  close (fd);
+}
+
+/* ---- lines ---- */
+
+static void
+test_malformed (void **state)
+{
+  static const char *const lines[] = {
+    "\n",
+    " \n",
+    "x\n",
+    "{\n",
+    "}\n",
+    "{]\n",
+    "{\"\n",
+    "\"cmd\"\n",
+    "[]\n",
+    "1\n",
+    "null\n",
+    "{\"cmd\": \"ls\"} x\n",
+    "{'cmd'}\n",
+    "{\"cmd\"}\n",
+    "{\"a\":}\n",
+    "{\"cmd\": \"ls\",}\n",
+    "\"\\\n",
+    "{\"a\": 1e999}\n",
+    "{\"a\": 99999999999999999999}\n",
+    "{\"cmd\": \"ls\", \"cmd\": \"stop\"}\n",
+    "{\"cmd\": \"ls\\u0000\"}\n",
+    "{\"cmd\\u0000\": \"ls\"}\n",
+    "{\"cmd\": \"\\ud800\"}\n",
+    "{\"cmd\": \"\xff\"}\n",
+    "{\"cmd\": \"\xc0\xaf\"}\n",
+    "{\"cmd\": \"\xed\xa0\x80\"}\n",
+    "\xff\xfe\n",
+  };
+  struct fixture *f = *state;
+  int fd = dial (f->path);
+
+  for (size_t i = 0; i < NR_OF (lines); i++) {
+    say (fd, lines[i]);
+    assert_refused (fd, "EINVAL", "not ");
+  }
+  assert_true (say_bytes (fd, "{\"cmd\": \0\"ls\"}\n", 15));
+  assert_refused (fd, "EINVAL", "not JSON");
+  assert_true (say_bytes (fd, "{\"cmd\": \"l\0s\"}\n", 15));
+  assert_refused (fd, "EINVAL", "not JSON");
+  say (fd, "{\"cmd\": \"ls\"}\r\n");
+  assert_ok (fd);
+  close (fd);
+}
+
+static void
+test_long_line (void **state)
+{
+  static const char start[] = "{\"cmd\": \"ls\"}";
+  struct fixture *f = *state;
+  char *line = malloc (REQUEST_LINE_MAX + 2);
+  int fd = dial (f->path);
+
+  memset (line, ' ', REQUEST_LINE_MAX + 2);
+  memcpy (line, start, strlen (start));
+  line[REQUEST_LINE_MAX] = '\n';
+  assert_true (say_bytes (fd, line, REQUEST_LINE_MAX + 1));
+  assert_ok (fd);
+  line[REQUEST_LINE_MAX] = ' ';
+  line[REQUEST_LINE_MAX + 1] = '\n';
+  say_bytes (fd, line, REQUEST_LINE_MAX + 2);
+  assert_refused (fd, "EMSGSIZE", "64 KiB");
+  assert_closed (fd);
+  free (line);
+}
+
+static void
+test_depth (void **state)
+{
+  struct fixture *f = *state;
+  int fd = dial (f->path);
+  char line[512];
+
+  for (int extra = 14; extra <= 17; extra++) {
+    /* the request's own braces are one level */
+    snprintf (line, sizeof line, "{\"cmd\": \"ls\", \"id\": %.*s%.*s}\n", extra,
+              "[[[[[[[[[[[[[[[[[[[[", extra, "]]]]]]]]]]]]]]]]]]]]");
+    say (fd, line);
+    if (extra + 1 <= 16)
+      assert_ok (fd);
+    else
+      assert_refused (fd, "EINVAL", "nesting");
+  }
+  say (fd, "{\"cmd\": \"ls\", \"id\": \"\\\"[[[[[[[[[[[[[[[[[[[[[[[[\"}\n");
+  assert_ok (fd);
+  memset (line, '[', sizeof line - 2);
+  strcpy (line + sizeof line - 2, "\n");
+  for (int i = 0; i < 100; i++)
+    say (fd, line);
+  for (int i = 0; i < 100; i++)
+    assert_refused (fd, "EINVAL", "nesting");
+  close (fd);
+}
+
+static void
+test_half_lines (void **state)
+{
+  static const char line[] = "{\"cmd\": \"ls\"}\n";
+  struct fixture *f = *state;
+  int fd = dial (f->path), other;
+
+  for (const char *p = line; *p != '\0'; p++) {
+    assert_true (say_bytes (fd, p, 1));
+    usleep (1000);
+  }
+  assert_ok (fd);
+  say (fd, "{\"cmd\": \"create\", \"name\": \"half\", \"size\": 1}");
+  other = dial (f->path);
+  say (other, line); /* is not kept waiting */
+  assert_ok (other);
+  shutdown (fd, SHUT_WR);
+  assert_closed (fd);
+  assert_int_equal (fake_store_created (f->store), 0);
+  say (other, line);
+  shutdown (other, SHUT_WR); /* an answer comes all the same */
+  assert_ok (other);
+  assert_closed (other);
+}
+
+static void
+test_pipeline (void **state)
+{
+  struct fixture *f = *state;
+  char text[64 * 1000], *p = text;
+  int fd = dial (f->path);
+
+  for (int i = 0; i < 1000; i++)
+    p += sprintf (p, "{\"cmd\": \"%s\", \"id\": %d}\n",
+                  i % 10 == 9 ? "what" : "events", i);
+  say (fd, text);
+  for (int i = 0; i < 1000; i++) {
+    json_t *json = answer (fd);
+
+    assert_int_equal (json_integer_value (json_object_get (json, "id")), i);
+    assert_int_equal (json_is_true (json_object_get (json, "ok")), i % 10 != 9);
+    json_decref (json);
+  }
+  close (fd);
+}
+
+static void
+test_id (void **state)
+{
+  static const char *const ids[] = { "null",
+                                     "true",
+                                     "-5",
+                                     "0.25",
+                                     "\"\\u00e9\"",
+                                     "[{}, \"a\"]",
+                                     "{\"cmd\": \"stop\"}" };
+  struct fixture *f = *state;
+  int fd = dial (f->path);
+  char line[128];
+
+  for (size_t i = 0; i < NR_OF (ids) * 2; i++) {
+    json_t *want = json_loads (ids[i / 2], JSON_DECODE_ANY, NULL);
+    json_t *got;
+
+    snprintf (line, sizeof line, "{\"cmd\": \"%s\", \"id\": %s}\n",
+              i % 2 == 0 ? "ls" : "what", ids[i / 2]);
+    say (fd, line);
+    got = answer (fd);
+    assert_true (json_equal (json_object_get (got, "id"), want));
+    json_decref (got);
+    json_decref (want);
+  }
+  close (fd);
+}
+
+/* ---- arguments ---- */
+
+static void
+test_arguments (void **state)
+{
+  static const struct {
+    const char *line, *words;
+  } cases[] = {
+    { "{}", "create, rm, ls, stat, stop, events" },
+    { "{\"cmd\": 1}", "create, rm, ls, stat, stop, events" },
+    { "{\"cmd\": \"format\"}", "create, rm, ls, stat, stop, events" },
+    { "{\"cmd\": \"ls\", \"name\": \"a\"}", "'name' (it takes no argument)" },
+    { "{\"cmd\": \"rm\", \"forec\": true}", "'forec' (it takes name, force)" },
+    { "{\"cmd\": \"rm\"}", "'name' is missing" },
+    { "{\"cmd\": \"rm\", \"name\": 7}", "name must be a string" },
+    { "{\"cmd\": \"rm\", \"name\": null}", "name must be a string" },
+    { "{\"cmd\": \"rm\", \"name\": \"a\", \"force\": 1}", "true or false" },
+    { "{\"cmd\": \"create\", \"name\": \"a\"}", "'size' is missing" },
+    { "{\"cmd\": \"create\", \"size\": 1}", "'name' is missing" },
+    { "{\"cmd\": \"create\", \"name\": \"\", \"size\": 1}", "1 to 255" },
+    { "{\"cmd\": \"create\", \"name\": \"a/b\", \"size\": 1}", "none of /" },
+    { "{\"cmd\": \"stop\", \"now\": true}", "unknown argument 'now'" },
+  };
+  static const char *const sizes[] = {
+    "0",
+    "-1",
+    "1.0",
+    "1e3",
+    "\"1\"",
+    "true",
+    "null",
+    "[1]",
+    "{}",
+    "1125899906842625",
+    "9223372036854775807",
+    "-9223372036854775808",
+  };
+  struct fixture *f = *state;
+  int fd = dial (f->path);
+  char line[128];
+
+  for (size_t i = 0; i < NR_OF (cases); i++) {
+    say (fd, cases[i].line);
+    say (fd, "\n");
+    assert_refused (fd, "EINVAL", cases[i].words);
+  }
+  for (size_t i = 0; i < NR_OF (sizes); i++) {
+    snprintf (line, sizeof line,
+              "{\"cmd\": \"create\", \"name\": \"a\", \"size\": %s}\n",
+              sizes[i]);
+    say (fd, line);
+    assert_refused (fd, "EINVAL", "size must be a whole number");
+  }
+  assert_int_equal (fake_store_created (f->store), 0);
+  say (fd, "{\"cmd\": \"create\", \"name\": \"a\", "
+           "\"size\": 1125899906842624}\n");
+  assert_ok (fd);
+  close (fd);
+}
+
+static void
+test_errors_of_the_store (void **state)
+{
+  struct fixture *f = *state;
+  int fd = dial (f->path);
+
+  say (fd, "{\"cmd\": \"create\", \"name\": \"vm1\", \"size\": 1}\n"
+           "{\"cmd\": \"create\", \"name\": \"b\", \"reserve\": true, "
+           "\"size\": 1125899906842624}\n"
+           "{\"cmd\": \"rm\", \"name\": \"none\"}\n"
+           "{\"cmd\": \"rm\", \"name\": \"vm1\"}\n"
+           "{\"cmd\": \"rm\", \"name\": \"vm1\", \"force\": true}\n"
+           "{\"cmd\": \"stat\", \"name\": \"vm1\"}\n");
+  assert_refused (fd, "EEXIST", "vm1: is there already");
+  assert_refused (fd, "ENOSPC", "b: not enough free space");
+  assert_refused (fd, "ENOENT", "none: no such disk");
+  assert_refused (fd, "EBUSY", "vm1: a client has it open");
+  assert_ok (fd);
+  assert_refused (fd, "ENOENT", "vm1: no such disk");
+  close (fd);
+}
+
+/* A client's text in a message is cut, and between characters. */
+static void
+test_long_text (void **state)
+{
+  struct fixture *f = *state;
+  int fd = dial (f->path);
+  char line[8192], *p;
+
+  p = stpcpy (line, "{\"cmd\": \"a");
+  for (int i = 0; i < 2000; i++)
+    p = stpcpy (p, "\xc3\xa9");
+  strcpy (p, "\"}\n");
+  say (fd, line);
+  assert_refused (fd, "EINVAL", "\xc3\xa9' (known: create");
+  p = stpcpy (line, "{\"cmd\": \"rm\", \"name\": \"");
+  for (int i = 0; i < 4097; i++)
+    p = stpcpy (p, "n");
+  strcpy (p, "\"}\n");
+  say (fd, line);
+  assert_refused (fd, "EINVAL", "at most 4096 bytes");
+  close (fd);
+}
+
+static void
+test_stat (void **state)
+{
+  static const char *const keys[] = { "version",  "pid",        "uptime",
+                                      "state",    "durability", "pool",
+                                      "volumes",  "objects",    "connections",
+                                      "requests", "bounds" };
+  struct fixture *f = *state;
+  int fd = dial (f->path);
+  json_t *json, *bounds;
+
+  say (fd, "{\"cmd\": \"stat\"}\n{\"cmd\": \"stat\", \"name\": \"vm1\"}\n");
+  json = answer (fd);
+  for (size_t i = 0; i < NR_OF (keys); i++)
+    if (json_object_get (json, keys[i]) == NULL)
+      fail_msg ("stat has no '%s'", keys[i]);
+  assert_int_equal (json_object_size (json), NR_OF (keys) + 1);
+  assert_int_equal (json_array_size (json_object_get (json, "objects")), 2);
+  assert_int_equal (json_array_size (json_object_get (json, "connections")), 2);
+  bounds = json_object_get (json, "bounds");
+  bounds = json_array_get (bounds, json_array_size (bounds) - 1);
+  assert_int_equal (json_integer_value (json_object_get (bounds, "used")), 1);
+  assert_int_equal (json_integer_value (json_object_get (bounds, "max")), 16);
+  json_decref (json);
+  json = answer (fd);
+  assert_int_equal (json_array_size (json_object_get (json, "objects")), 1);
+  assert_int_equal (json_array_size (json_object_get (json, "connections")), 1);
+  json_decref (json);
+  close (fd);
+}
+
+/* ---- clients ---- */
+
+static void
+test_seventeenth (void **state)
+{
+  struct fixture *f = *state;
+  int fd[CONTROL_CLIENTS_MAX], more;
+
+  for (unsigned i = 0; i < NR_OF (fd); i++) {
+    fd[i] = dial (f->path);
+    say (fd[i], "{\"cmd\": \"ls\"}\n");
+    assert_ok (fd[i]);
+  }
+  more = dial (f->path);
+  assert_refused (more, "EBUSY", "16 clients");
+  assert_closed (more);
+  close (fd[3]);
+  usleep (200000);
+  fd[3] = dial (f->path);
+  for (unsigned i = 0; i < NR_OF (fd); i++) {
+    say (fd[i], "{\"cmd\": \"ls\"}\n");
+    assert_ok (fd[i]);
+    close (fd[i]);
+  }
+}
+
+/* Who does not take answers gets no more work done, and is closed in time. */
+static void
+test_slow_reader (void **state)
+{
+  static const char line[] = "{\"cmd\": \"stat\"}\n";
+  struct fixture *f = *state;
+  int slow = dial (f->path), fd = dial (f->path);
+  struct timeval tv = { .tv_sec = 4 };
+  unsigned sent = 0;
+
+  setsockopt (slow, SOL_SOCKET, SO_SNDTIMEO, &tv, sizeof tv);
+  while (sent < 1000000 && say_bytes (slow, line, strlen (line)))
+    sent++;
+  assert_true (errno == EPIPE || errno == ECONNRESET); /* no time-out: closed */
+  assert_true (sent < 20000); /* and not read without end */
+  say (fd, line);
+  assert_ok (fd);
+  close (slow);
+  close (fd);
+}
+
+static void
+test_events (void **state)
+{
+  struct fixture *f = *state;
+  int fd = dial (f->path), deaf = dial (f->path);
+
+  say (deaf, "{\"cmd\": \"ls\"}\n");
+  assert_ok (deaf);
+  say (fd, "{\"cmd\": \"events\"}\n");
+  assert_string_equal (hear (fd), "{\"ok\": true, \"space\": \"ok\"}");
+  fake_store_space (f->store, SPACE_ALMOST_FULL);
+  assert_string_equal (hear (fd), "{\"event\": \"space\", "
+                                  "\"state\": \"almost full\"}");
+  fake_store_space (f->store, SPACE_FULL);
+  assert_string_equal (hear (fd),
+                       "{\"event\": \"space\", \"state\": \"full\"}");
+  say (fd, "{\"cmd\": \"ls\"}\n");
+  assert_ok (fd);
+  fake_store_space (f->store, SPACE_OK);
+  assert_string_equal (hear (fd), "{\"event\": \"space\", \"state\": \"ok\"}");
+  say (deaf, "{\"cmd\": \"ls\"}\n"); /* it has been told nothing */
+  assert_ok (deaf);
+  close (fd);
+  close (deaf);
+}
+
+/* A subscriber who does not listen is told the last state, not all. */
+static void
+test_events_merge (void **state)
+{
+  struct fixture *f = *state;
+  int fd = dial (f->path);
+  const char *line;
+  unsigned nr = 0;
+
+  say (fd, "{\"cmd\": \"events\"}\n");
+  assert_ok (fd);
+  for (int i = 0; i < 30000; i++)
+    fake_store_space (f->store, i % 2 == 0 ? SPACE_ALMOST_FULL : SPACE_OK);
+  fake_store_space (f->store, SPACE_FULL);
+  do {
+    line = hear (fd);
+    assert_non_null (line);
+    nr++;
+  } while (strstr (line, "\"full\"") == NULL);
+  assert_true (nr <= 30001);
+  close (fd);
+}
+
+/* Wait for on_stop. */
+static void
+await_stop (struct fixture *f)
+{
+  for (int i = 0; i < 1000 && atomic_load (&f->stops) == 0; i++)
+    usleep (10000);
+  usleep (50000);
+  assert_int_equal (atomic_load (&f->stops), 1);
+}
+
+static void
+test_stop (void **state)
+{
+  struct fixture *f = *state;
+  int fd = dial (f->path);
+  struct pollfd p = { .fd = fd, .events = POLLIN };
+
+  say (fd, "{\"cmd\": \"stop\", \"id\": 1}\n"
+           "{\"cmd\": \"create\", \"name\": \"late\", \"size\": 1}\n"
+           "{\"cmd\": \"stop\"}\n");
+  assert_ok (fd);
+  await_stop (f);
+  say (fd, "{\"cmd\": \"create\", \"name\": \"later\", \"size\": 1}\n");
+  assert_int_equal (poll (&p, 1, 200), 0); /* open, and no second answer */
+  assert_int_equal (fake_store_created (f->store), 0);
+  close (fd);
+}
+
+static void
+test_stop_and_go (void **state)
+{
+  struct fixture *f = *state;
+  int fd = dial (f->path);
+
+  say (fd, "{\"cmd\": \"stop\"}\n");
+  close (fd);
+  await_stop (f);
+}
+
+static void
+test_foreign_user (void **state)
+{
+  struct fixture *f = *state;
+  int status;
+  pid_t pid;
+
+  if (geteuid () != 0)
+    skip ();
+  chmod (f->dir, 0755);
+  chmod (f->path, 0666); /* as if somebody had opened it up */
+  pid = fork ();
+  if (pid == 0) {
+    struct sockaddr_un sun = { .sun_family = AF_UNIX };
+    int fd = socket (AF_UNIX, SOCK_STREAM, 0);
+    char ch;
+
+    snprintf (sun.sun_path, sizeof sun.sun_path, "%s", f->path);
+    if (setuid (65534) == -1 ||
+        connect (fd, (struct sockaddr *) &sun, sizeof sun) == -1)
+      _exit (2);
+    send (fd, "{\"cmd\": \"ls\"}\n", 14, MSG_NOSIGNAL);
+    _exit (recv (fd, &ch, 1, 0) == 1 ? 3 : 0);
+  }
+  assert_int_equal (waitpid (pid, &status, 0), pid);
+  assert_int_equal (WEXITSTATUS (status), 0);
+}
+
+/* ---- names ---- */
+
+static void
+test_path (void **state)
+{
+  struct fixture *f = *state;
+  struct control *second;
+  char path[128], temp[96];
+  struct stat st;
+  FILE *file;
+  int fd;
+
+  assert_int_equal (stat (f->path, &st), 0);
+  assert_int_equal (st.st_mode, S_IFSOCK | 0600);
+  assert_string_equal (control_path (f->control), f->path);
+  assert_int_equal (control_bind (f->path, &second), EADDRINUSE);
+  snprintf (path, sizeof path, "%s/file", f->dir);
+  file = fopen (path, "w");
+  assert_non_null (file);
+  fclose (file);
+  assert_int_equal (control_bind (path, &second), EEXIST);
+  unlink (path);
+  snprintf (path, sizeof path, "%s/none/c.sock", f->dir);
+  assert_int_equal (control_bind (path, &second), ENOENT);
+  memset (path, 'x', sizeof path);
+  path[sizeof path - 1] = '\0';
+  assert_int_equal (control_bind (path, &second), ENAMETOOLONG);
+
+  /* a name that came up between bind and start */
+  snprintf (path, sizeof path, "%s/d.sock", f->dir);
+  assert_int_equal (control_bind (path, &second), 0);
+  snprintf (temp, sizeof temp, "%s/d.sock.tmp", f->dir);
+  assert_int_equal (stat (temp, &st), 0);
+  assert_int_equal (st.st_mode, S_IFSOCK | 0600);
+  assert_int_equal (symlink (f->path, path), 0);
+  assert_int_equal (control_start (second, f->store, count_stop, f), EEXIST);
+  control_stop (second);
+  assert_int_equal (access (temp, F_OK), -1);
+  unlink (path);
+  fd = dial (f->path);
+  say (fd, "{\"cmd\": \"ls\"}\n");
+  assert_ok (fd);
+  close (fd);
+}
+
+static void
+test_dead_path (void **state)
+{
+  struct fixture *f = *state;
+  struct sockaddr_un sun = { .sun_family = AF_UNIX };
+  int fd = socket (AF_UNIX, SOCK_STREAM, 0);
+
+  snprintf (sun.sun_path, sizeof sun.sun_path, "%s", f->path);
+  assert_int_equal (bind (fd, (struct sockaddr *) &sun, sizeof sun), 0);
+  assert_int_equal (listen (fd, 1), 0);
+  close (fd); /* killed: the name stays */
+  assert_int_equal (control_bind (f->path, &f->control), 0);
+  assert_int_equal (control_start (f->control, f->store, count_stop, f), 0);
+  fd = dial (f->path);
+  say (fd, "{\"cmd\": \"ls\"}\n");
+  assert_ok (fd);
+  close (fd);
+}
+
+/* A name that leads to something else by now is not removed. */
+static void
+test_taken_path (void **state)
+{
+  struct fixture *f = *state;
+  FILE *file;
+
+  assert_int_equal (control_bind (f->path, &f->control), 0);
+  assert_int_equal (control_start (f->control, f->store, count_stop, f), 0);
+  unlink (f->path);
+  file = fopen (f->path, "w");
+  assert_non_null (file);
+  fclose (file);
+  control_stop (f->control);
+  f->control = NULL;
+  assert_int_equal (unlink (f->path), 0);
+}
+
+static void
+test_default_path (void **state)
+{
+  struct fixture *f = *state;
+  char want[96], dir[64];
+  int fd;
+
+  setenv ("XDG_RUNTIME_DIR", f->dir, 1);
+  assert_int_equal (control_bind (NULL, &f->control), 0);
+  assert_int_equal (control_start (f->control, f->store, count_stop, f), 0);
+  snprintf (want, sizeof want, "%s/farpage/%d.sock", f->dir, (int) getpid ());
+  assert_non_null (control_path (f->control));
+  assert_string_equal (control_path (f->control), want);
+  fd = dial (want);
+  say (fd, "{\"cmd\": \"ls\"}\n");
+  assert_ok (fd);
+  close (fd);
+  control_stop (f->control);
+  f->control = NULL;
+  assert_int_equal (access (want, F_OK), -1);
+  snprintf (dir, sizeof dir, "%s/farpage", f->dir);
+  assert_int_equal (rmdir (dir), 0);
+}
+
+/* Without a socket the store is told the time all the same. */
+static void
+test_no_socket (void **state)
+{
+  struct fixture *f = *state;
+
+  assert_int_equal (control_bind ("", &f->control), 0);
+  assert_int_equal (control_start (f->control, f->store, count_stop, f), 0);
+  assert_null (control_path (f->control));
+  usleep (1500000);
+  assert_int_equal (fake_store_ticks (f->store), 1);
+}
+
+static void
+test_not_started (void **state)
+{
+  struct fixture *f = *state;
+
+  assert_int_equal (control_bind (f->path, &f->control), 0);
+}
+
+/* ---- memory ---- */
+
+static unsigned allocations_left;
+
+static void *
+stingy_malloc (size_t n)
+{
+  if (allocations_left == 0)
+    return NULL;
+  allocations_left--;
+  return malloc (n);
+}
+
+/* Whichever allocation of jansson's fails, there is an answer. */
+static void
+test_no_memory (void **state)
+{
+  static const char *const lines[] = {
+    "{\"cmd\": \"stat\", \"id\": [1, {\"a\": \"b\"}]}",
+    "{\"cmd\": \"ls\"}",
+    "{\"cmd\": \"rm\", \"name\": \"none\"}",
+    "{\"cmd\": \"events\"}",
+  };
+  struct fixture *f = *state;
+  struct request_env env = { .store = f->store, .clients = { "c", 1, 2 } };
+  struct request_answer a;
+  unsigned refused = 0;
+
+  json_set_alloc_funcs (stingy_malloc, free);
+  for (size_t i = 0; i < NR_OF (lines); i++) {
+    for (unsigned n = 0; n < 3000; n++) {
+      allocations_left = n;
+      request_run (&env, lines[i], strlen (lines[i]), &a);
+      if (a.text == NULL || a.text[a.bytes - 1] != '\n')
+        break;
+      if (memmem (a.text, a.bytes, "\"ENOMEM\"", 8) != NULL)
+        refused++;
+      else if (allocations_left > 0)
+        n = 3000; /* it had all it wanted */
+      free (a.text);
+      a.text = NULL;
+    }
+    free (a.text);
+  }
+  json_set_alloc_funcs (malloc, free);
+  assert_true (refused > 200);
+}
+
+#define SERVED(test) cmocka_unit_test_setup_teardown (test, setup, teardown)
+#define ALONE(test)  cmocka_unit_test_setup_teardown (test, setup_dir, teardown)
+
+int
+main (void)
+{
+  const struct CMUnitTest tests[] = {
+    SERVED (test_malformed),    SERVED (test_long_line),
+    SERVED (test_depth),        SERVED (test_half_lines),
+    SERVED (test_pipeline),     SERVED (test_id),
+    SERVED (test_arguments),    SERVED (test_errors_of_the_store),
+    SERVED (test_long_text),    SERVED (test_stat),
+    SERVED (test_seventeenth),  SERVED (test_slow_reader),
+    SERVED (test_events),       SERVED (test_events_merge),
+    SERVED (test_stop),         SERVED (test_stop_and_go),
+    SERVED (test_foreign_user), SERVED (test_path),
+    ALONE (test_dead_path),     ALONE (test_taken_path),
+    ALONE (test_default_path),  ALONE (test_no_socket),
+    ALONE (test_not_started),   ALONE (test_no_memory),
+  };
+
+  return cmocka_run_group_tests (tests, NULL, NULL);
+}
