@@ -1,0 +1,284 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The plugin's parameters; see params.h and nbdkit-farpage-plugin.1.
+ *
+ * A table of keys; each value is checked here, once, so that the store is
+ * given numbers that make sense.  State of the process, as nbdkit has it: one
+ * plugin, configured before any thread runs.
+ */
+
+#include <config.h>
+
+#include "params.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define NBDKIT_API_VERSION 2
+#include <nbdkit-plugin.h>
+
+#include "env.h"
+#include "size.h"
+#include "volume.h"
+
+#define LOCK_WAIT_S        30
+#define LINGER_S           600
+#define LINGER_UNWRITTEN_S 10
+#define LINGER_S_MAX       UINT64_C (100000000)
+
+const char params_help[] =
+    "[volume=]PATH|mem:SIZE  (required, repeatable) a file, block device or\n"
+    "                        memory for the pool\n"
+    "durability=volatile     nothing outlives the server (required with PATH)\n"
+    "control=SOCKET          control socket; control= for none\n"
+    "                        (default $XDG_RUNTIME_DIR/farpage/PID.sock, else\n"
+    "                        /run/farpage/PID.sock)\n"
+    "swap-size=SIZE          size of exports named swap/ID\n"
+    "reserve=yes|no          space set aside for whole disks\n"
+    "                        (default yes for swap/, no for named)\n"
+    "linger=SECONDS          keep swap/ID after the last close (default 600)\n"
+    "default=NAME            what the empty export name means\n"
+    "sparse=yes|no           do not allocate volumes at start (default no)\n"
+    "force=yes|no            overwrite what a volume holds (default no)\n"
+    "direct=auto|yes|no      past the page cache (default auto)";
+
+static struct {
+  struct store_volume_config volumes[VOLUMES_MAX];
+  char *paths[VOLUMES_MAX];
+  bool is_volatile, has_path;
+  char *control;
+  char *default_name;
+  struct store_config store;
+} params = {
+  .store = {
+    .reserve = -1,
+    .linger_ns = LINGER_S * NS_PER_S,
+    .linger_unwritten_ns = LINGER_UNWRITTEN_S * NS_PER_S,
+    .lock_wait_ns = LOCK_WAIT_S * NS_PER_S,
+  },
+};
+
+static int
+set_size (const char *key, const char *value, uint64_t *bytes)
+{
+  int err = size_parse (value, bytes);
+
+  if (err == 0 && *bytes > 0)
+    return 0;
+  nbdkit_error ("%s: '%s' is not a size (say a number above 0 and K, M, G or "
+                "T, as in 10G)",
+                key, value);
+  return -1;
+}
+
+static int
+set_bool (const char *key, const char *value, bool *to)
+{
+  int r = nbdkit_parse_bool (value);
+
+  if (r < 0) {
+    nbdkit_error ("%s: say %s=yes or %s=no", key, key, key);
+    return -1;
+  }
+  *to = r;
+  return 0;
+}
+
+static int
+set_string (const char *value, char **to)
+{
+  free (*to);
+  *to = strdup (value);
+  if (*to == NULL) {
+    nbdkit_error ("strdup: %m");
+    return -1;
+  }
+  return 0;
+}
+
+static int
+set_volume (const char *value)
+{
+  unsigned i = params.store.nr_volumes;
+  struct store_volume_config *vc = &params.volumes[i];
+
+  if (i == VOLUMES_MAX) {
+    nbdkit_error ("volume: at most %u volumes", VOLUMES_MAX);
+    return -1;
+  }
+  if (strncmp (value, "mem:", 4) == 0) {
+    if (set_size ("volume=mem:", value + 4, &vc->size_bytes) < 0)
+      return -1;
+    if (vc->size_bytes < VOLUME_BYTES_MIN) {
+      nbdkit_error ("volume=%s: a volume has at least %u bytes", value,
+                    VOLUME_BYTES_MIN);
+      return -1;
+    }
+  } else {
+    /* nbdkit goes to / before it serves. */
+    params.paths[i] = nbdkit_absolute_path (value);
+    if (params.paths[i] == NULL)
+      return -1;
+    vc->path = params.paths[i];
+    params.has_path = true;
+  }
+  params.store.nr_volumes++;
+  return 0;
+}
+
+static int
+set_durability (const char *value)
+{
+  if (strcmp (value, "volatile") == 0) {
+    params.is_volatile = true;
+    return 0;
+  }
+  if (strcmp (value, "flush") == 0 || strcmp (value, "strict") == 0)
+    nbdkit_error ("durability=%s needs a formatted store, which this version "
+                  "does not have (say durability=volatile)",
+                  value);
+  else
+    nbdkit_error ("durability=%s: there is flush, strict and volatile", value);
+  return -1;
+}
+
+static int
+set_linger (const char *value)
+{
+  uint64_t s;
+
+  if (nbdkit_parse_uint64_t ("linger", value, &s) < 0)
+    return -1;
+  if (s > LINGER_S_MAX) {
+    nbdkit_error ("linger: at most %" PRIu64 " seconds", LINGER_S_MAX);
+    return -1;
+  }
+  params.store.linger_ns = s * NS_PER_S;
+  params.store.linger_unwritten_ns = min_u64 (s, LINGER_UNWRITTEN_S) * NS_PER_S;
+  return 0;
+}
+
+static int
+set_default (const char *value)
+{
+  const char *wrong = store_name_error (value);
+
+  if (wrong != NULL) {
+    nbdkit_error ("default: %s", wrong);
+    return -1;
+  }
+  return set_string (value, &params.default_name);
+}
+
+static int
+set_direct (const char *value)
+{
+  if (strcmp (value, "auto") == 0) {
+    params.store.direct = STORE_DIRECT_AUTO;
+    return 0;
+  }
+  bool direct;
+
+  if (set_bool ("direct", value, &direct) < 0)
+    return -1;
+  params.store.direct = direct ? STORE_DIRECT_YES : STORE_DIRECT_NO;
+  return 0;
+}
+
+int
+params_set (const char *key, const char *value)
+{
+  bool reserve;
+
+  if (strcmp (key, "volume") == 0)
+    return set_volume (value);
+  if (strcmp (key, "durability") == 0)
+    return set_durability (value);
+  if (strcmp (key, "control") == 0)
+    return set_string (value, &params.control);
+  if (strcmp (key, "swap-size") == 0)
+    return set_size (key, value, &params.store.swap_size_bytes);
+  if (strcmp (key, "linger") == 0)
+    return set_linger (value);
+  if (strcmp (key, "default") == 0)
+    return set_default (value);
+  if (strcmp (key, "direct") == 0)
+    return set_direct (value);
+  if (strcmp (key, "sparse") == 0)
+    return set_bool (key, value, &params.store.sparse);
+  if (strcmp (key, "force") == 0)
+    return set_bool (key, value, &params.store.force);
+  if (strcmp (key, "reserve") == 0) {
+    if (set_bool (key, value, &reserve) < 0)
+      return -1;
+    params.store.reserve = reserve;
+    return 0;
+  }
+  nbdkit_error ("unknown parameter '%s' (nbdkit farpage --help lists them)",
+                key);
+  return -1;
+}
+
+/* A control socket's path must hold when nbdkit goes to /. */
+static int
+complete_control (void)
+{
+  char *path;
+
+  if (params.control == NULL || params.control[0] == '\0')
+    return 0;
+  path = nbdkit_absolute_path (params.control);
+  if (path == NULL)
+    return -1;
+  free (params.control);
+  params.control = path;
+  return 0;
+}
+
+int
+params_complete (void)
+{
+  if (params.store.nr_volumes == 0) {
+    nbdkit_error ("no volume (say mem:1G for memory, or the path of a file "
+                  "or block device)");
+    return -1;
+  }
+  if (params.has_path && !params.is_volatile) {
+    nbdkit_error ("%s: this version keeps nothing after it ends: say "
+                  "durability=volatile to use it all the same",
+                  params.paths[0] != NULL ? params.paths[0] : "volume");
+    return -1;
+  }
+  if (params.store.swap_size_bytes > OBJECT_BYTES_MAX) {
+    nbdkit_error ("swap-size: at most 1P");
+    return -1;
+  }
+  params.store.volumes = params.volumes;
+  params.store.default_name = params.default_name;
+  return complete_control ();
+}
+
+void
+params_free (void)
+{
+  for (unsigned i = 0; i < VOLUMES_MAX; i++) {
+    free (params.paths[i]);
+    params.paths[i] = NULL;
+  }
+  free (params.control);
+  free (params.default_name);
+  params.control = params.default_name = NULL;
+}
+
+const struct store_config *
+params_store (void)
+{
+  return &params.store;
+}
+
+const char *
+params_control (void)
+{
+  return params.control;
+}
