@@ -53,9 +53,7 @@ size_parse (const char *text, uint64_t *bytes)
 const char *
 size_human (uint64_t bytes, char to[HUMAN_BYTES])
 {
-  static const char *const units[] = {
-    "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"
-  };
+  static const char units[] = "KMGTPE";
   double n = (double) bytes / 1024;
   int i = 0;
 
