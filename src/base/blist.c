@@ -27,9 +27,9 @@
  *     not exist.
  * I3. bound = 0: nothing known.  bound = k > 0: no run of free blocks, cut at
  *     the node's own ends, is longer than k - 1.
- * I4. A node that is not full and of bound 0 has a parent of bound 0.  So a
- *     free that meets a node with bound 0 and without its child's bit knows
- *     that all is said above as well, and stops.
+ * I4. A node that is not full and of bound 0 has a parent of bound 0 (and so
+ *     on to the root).  So a free that meets such a node stops there: nothing
+ *     above has to change.
  * I5. nr_free is the number of zero bits of level 0.
  *
  * A search walks leaf by leaf from the cursor, goes down only into nodes that
@@ -209,25 +209,21 @@ take_range (struct blist *bl, uint64_t first, uint64_t last)
 }
 
 /* Clear the bits first to last of one level and forget the bounds there.
- * Returns false if that changed nothing.
+ * Returns false if nothing above has to change for that (I2, I4).
  */
 static bool
 clear_level (struct node *nodes, uint64_t bit_first, uint64_t bit_last)
 {
   uint64_t first = bit_first / RADIX, last = bit_last / RADIX;
-  bool changed = false;
+  bool more = false;
 
   for (uint64_t i = first; i <= last; i++) {
-    uint64_t mask = bits (i == first ? bit_first % RADIX : 0,
-                          i == last ? bit_last % RADIX : 63);
-
-    if ((nodes[i].used & mask) != 0 || nodes[i].bound != 0) {
-      nodes[i].used &= ~mask;
-      nodes[i].bound = 0;
-      changed = true;
-    }
+    more = more || nodes[i].used == FULL || nodes[i].bound != 0;
+    nodes[i].used &= ~bits (i == first ? bit_first % RADIX : 0,
+                            i == last ? bit_last % RADIX : 63);
+    nodes[i].bound = 0;
   }
-  return changed;
+  return more;
 }
 
 /* Free the blocks first to last, which are all taken. */
@@ -237,7 +233,7 @@ release_range (struct blist *bl, uint64_t first, uint64_t last)
   bl->nr_free += last - first + 1;
   for (unsigned l = 0; l < bl->nr_levels; l++) {
     if (!clear_level (bl->level[l], first, last))
-      break; /* I2, I4 */
+      break;
     first /= RADIX;
     last /= RADIX;
   }
