@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* A volume in memory: one memfd, mapped shared.
  *
- *   volume_open_memory --> memory_room (is there room at all?)
- *                      --> memfd: set its size, allocate it, map it
+ *   volume_open_memory --> memory_make: memfd
+ *                            --> memory_allocate --> memory_room
+ *                            --> mmap
  *   start = memcpy, over at once; trim = a hole in the memfd.
  *
  * A memfd and not malloc, because nbdkit forks after it has opened us and the
@@ -203,12 +204,10 @@ static const struct volume_ops memory_ops = {
 /* ---- opening ---- */
 
 static int
-no_room (const char *name, uint64_t size_bytes, uint64_t room)
+no_room (const char *name, uint64_t room)
 {
-  log_write (LOG_ERROR,
-             "%s: no memory for %" PRIu64 " MiB, %" PRIu64
-             " MiB are available (make it smaller, or use a file)",
-             name, size_bytes >> 20, room >> 20);
+  log_write (LOG_ERROR, "%s: only %" PRIu64 " MiB of memory are available",
+             name, room >> 20);
   return ENOMEM;
 }
 
@@ -227,25 +226,30 @@ memory_allocate (struct memory *m, uint64_t size_bytes)
     uint64_t room = memory_room ();
 
     if (room < margin || room - margin < left)
-      return no_room (m->v.name, size_bytes, at + room);
+      return no_room (m->v.name, at + room);
     if (fallocate (m->fd, 0, (off_t) at, (off_t) piece) == 0)
       at += piece;
     else if (errno == ENOMEM || errno == ENOSPC)
-      return no_room (m->v.name, size_bytes, at);
+      return no_room (m->v.name, at);
     else if (errno != EINTR)
       return errno;
   }
   return 0;
 }
 
+/* Room is looked for before the mapping, to have one message for too much. */
 static int
-memory_map (struct memory *m, uint64_t size_bytes)
+memory_make (struct memory *m, uint64_t size_bytes)
 {
   void *base;
+  int err;
 
   m->fd = memfd_create ("farpage", MFD_CLOEXEC);
   if (m->fd == -1 || ftruncate (m->fd, (off_t) size_bytes) == -1)
     return errno;
+  err = m->v.sparse ? 0 : memory_allocate (m, size_bytes);
+  if (err != 0)
+    return err;
   base = mmap (NULL, size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, m->fd, 0);
   if (base == MAP_FAILED)
     return errno;
@@ -279,17 +283,16 @@ volume_open_memory (const char *name, uint64_t size_bytes, bool sparse,
   m->v.align = 1;
   m->v.sparse = sparse;
   err = medium_init (&m->v, &memory_ops, name);
-  if (err == 0) {
-    err = memory_map (m, size_bytes);
-    if (err == 0 && !sparse)
-      err = memory_allocate (m, size_bytes);
-    else if (err != 0)
-      log_write (LOG_ERROR, "%s: no memory of %" PRIu64 " bytes: %s", name,
-                 size_bytes, strerror (err));
-  }
-  if (err != 0)
+  if (err == 0)
+    err = memory_make (m, size_bytes);
+  if (err != 0) {
+    log_write (LOG_ERROR,
+               "%s: a volume of %" PRIu64 " MiB cannot be made: %s (make it "
+               "smaller, or use a file)",
+               name, size_bytes >> 20, strerror (err));
     memory_close (&m->v);
-  else
-    *vp = &m->v;
-  return err;
+    return err;
+  }
+  *vp = &m->v;
+  return 0;
 }

@@ -129,7 +129,9 @@ __wrap_io_uring_submit_and_wait (struct io_uring *ring, unsigned nr)
       io_uring_submit (ring);
     return -error;
   }
-  ret = __real_io_uring_submit_and_wait (ring, wrap_reverse ? VIO_MAX : nr);
+  /* Of all that is under way, for one that came later would not be edited. */
+  nr = (unsigned) max_u64 (nr, io_uring_sq_ready (ring));
+  ret = __real_io_uring_submit_and_wait (ring, nr);
   edit_completions (ring);
   return ret;
 }
