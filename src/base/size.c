@@ -53,19 +53,17 @@ size_parse (const char *text, uint64_t *bytes)
 const char *
 size_human (uint64_t bytes, char to[HUMAN_BYTES])
 {
-  static const char *const units[] = {
-    "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"
-  };
+  static const char units[] = "KMGTPE";
   double n = (double) bytes / 1024;
   int i = 0;
 
   if (bytes < 1024) {
-    snprintf (to, HUMAN_BYTES, "%d B", (int) bytes);
+    snprintf (to, HUMAN_BYTES, "%dB", (int) bytes);
     return to;
   }
   for (; n >= 1023.95 && i < 5; i++) /* or it would print as 1024.0 */
     n /= 1024;
-  snprintf (to, HUMAN_BYTES, "%.1f %s", n, units[i]);
+  snprintf (to, HUMAN_BYTES, "%.1f%c", n, units[i]);
   return to;
 }
 
@@ -75,18 +73,18 @@ time_human (double seconds, char to[HUMAN_BYTES])
   uint64_t s = seconds > 0 && seconds < 1e15 ? (uint64_t) seconds : 0;
 
   if (seconds < 0.9995)
-    snprintf (to, HUMAN_BYTES, "%.0f ms", seconds > 0 ? seconds * 1000 : 0.0);
+    snprintf (to, HUMAN_BYTES, "%.0fms", seconds > 0 ? seconds * 1000 : 0.0);
   else if (seconds < 9.95)
-    snprintf (to, HUMAN_BYTES, "%.1f s", seconds);
+    snprintf (to, HUMAN_BYTES, "%.1fs", seconds);
   else if (s < MIN)
-    snprintf (to, HUMAN_BYTES, "%d s", (int) s);
+    snprintf (to, HUMAN_BYTES, "%ds", (int) s);
   else if (s < HOUR)
-    snprintf (to, HUMAN_BYTES, "%d min %d s", (int) (s / MIN), (int) (s % MIN));
+    snprintf (to, HUMAN_BYTES, "%dm %ds", (int) (s / MIN), (int) (s % MIN));
   else if (s < DAY)
-    snprintf (to, HUMAN_BYTES, "%d h %d min", (int) (s / HOUR),
+    snprintf (to, HUMAN_BYTES, "%dh %dm", (int) (s / HOUR),
               (int) (s % HOUR / MIN));
   else
-    snprintf (to, HUMAN_BYTES, "%llu d %d h", (unsigned long long) (s / DAY),
+    snprintf (to, HUMAN_BYTES, "%llud %dh", (unsigned long long) (s / DAY),
               (int) (s % DAY / HOUR));
   return to;
 }

@@ -15,10 +15,10 @@ extern int size_parse (const char *text, uint64_t *bytes);
 
 #define HUMAN_BYTES 32
 
-/* "512 B", "3.3 GiB". */
+/* "512B", "3.3G": a letter as size_parse takes it. */
 extern const char *size_human (uint64_t bytes, char to[HUMAN_BYTES]);
 
-/* "12 ms", "3.4 s", "5 min 2 s", "1 d 2 h". */
+/* "12ms", "3.4s", "5m 2s", "1d 2h". */
 extern const char *time_human (double seconds, char to[HUMAN_BYTES]);
 
 /* part of whole, in per cent; 0 of 0 is 0. */
