@@ -195,15 +195,25 @@ set_level (struct node *nodes, uint64_t *firstp, uint64_t *lastp,
   return *firstp <= *lastp;
 }
 
+/* The leaves first to last are full now: tell the levels above. */
+static void
+leaves_full (struct blist *bl, uint64_t first, uint64_t last)
+{
+  uint64_t changed;
+
+  for (unsigned l = 1; l < bl->nr_levels; l++)
+    if (!set_level (bl->level[l], &first, &last, &changed))
+      break;
+}
+
 /* Take the blocks first to last; returns how many were free. */
 static uint64_t
 take_range (struct blist *bl, uint64_t first, uint64_t last)
 {
-  uint64_t nr_taken, changed;
-  bool more = set_level (bl->level[0], &first, &last, &nr_taken);
+  uint64_t nr_taken;
 
-  for (unsigned l = 1; more && l < bl->nr_levels; l++)
-    more = set_level (bl->level[l], &first, &last, &changed);
+  if (set_level (bl->level[0], &first, &last, &nr_taken))
+    leaves_full (bl, first, last);
   bl->nr_free -= nr_taken;
   return nr_taken;
 }
@@ -517,6 +527,37 @@ search (struct blist *bl, uint64_t from, uint64_t want, uint64_t *start)
   return false;
 }
 
+/* The commonest case, and all that random places pay for: the cursor's own
+ * leaf has the run, and the run's end.  false: search.
+ */
+static bool
+alloc_in_leaf (struct blist *bl, uint64_t at_least, uint64_t at_most,
+               uint64_t *start, uint64_t *count)
+{
+  uint64_t leaf = bl->cursor / RADIX;
+  struct node *n = &bl->level[0][leaf];
+  uint64_t left = ~n->used & bits (bl->cursor % RADIX, 63);
+  uint64_t found = at_least < RADIX ? runs_of (left, at_least) : 0;
+  unsigned first, len;
+
+  if (found == 0)
+    return false;
+  first = lowest_bit (found);
+  len = lowest_bit (~(left >> first) | UINT64_C (1) << 63);
+  if (len > at_most)
+    len = at_most;
+  else if (first + len >= 63)
+    return false; /* it may go on in the next leaf */
+  n->used |= bits (first, first + len - 1);
+  if (n->used == FULL)
+    leaves_full (bl, leaf, leaf);
+  bl->nr_free -= len;
+  *start = leaf * RADIX + first;
+  *count = len;
+  blist_seek (bl, *start + len);
+  return true;
+}
+
 int
 blist_alloc (struct blist *bl, uint64_t at_least, uint64_t at_most,
              uint64_t *start, uint64_t *count)
@@ -527,6 +568,8 @@ blist_alloc (struct blist *bl, uint64_t at_least, uint64_t at_most,
     return EINVAL;
   if (bl->nr_free < at_least)
     return ENOSPC;
+  if (alloc_in_leaf (bl, at_least, at_most, start, count))
+    return 0;
   if (!search (bl, bl->cursor, at_least, &first) &&
       (bl->cursor == 0 || !search (bl, 0, at_least, &first)))
     return ENOSPC;
@@ -539,11 +582,32 @@ blist_alloc (struct blist *bl, uint64_t at_least, uint64_t at_most,
   return 0;
 }
 
+/* The commonest case: a range within a leaf, and nothing to say above. */
+static bool
+free_in_leaf (struct blist *bl, uint64_t start, uint64_t count)
+{
+  struct node *n = &bl->level[0][start / RADIX];
+  unsigned first = start % RADIX;
+  uint64_t mask;
+
+  if (count == 0 || count > RADIX - first)
+    return false;
+  mask = bits (first, first + count - 1);
+  if ((n->used & mask) != mask || n->used == FULL || n->bound != 0)
+    return false;
+  n->used &= ~mask;
+  bl->nr_free += count;
+  return true;
+}
+
 int
 blist_free (struct blist *bl, uint64_t start, uint64_t count)
 {
-  if (outside (bl, start, count) ||
-      blist_next_free (bl, start, start + count) != start + count)
+  if (outside (bl, start, count))
+    return EINVAL;
+  if (free_in_leaf (bl, start, count))
+    return 0;
+  if (blist_next_free (bl, start, start + count) != start + count)
     return EINVAL;
   if (count > 0)
     release_range (bl, start, start + count - 1);
