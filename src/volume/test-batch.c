@@ -27,6 +27,8 @@ static atomic_int wrap_submit;   /* the next submit fails with this ... */
 static atomic_bool wrap_late;    /* ... after it has submitted one */
 static atomic_int wrap_init_nr;  /* io_uring_queue_init fails after so many */
 static atomic_uint wrap_hits;
+static atomic_uint wrap_submits;
+static atomic_uint wrap_plain; /* calls of preadv2 and pwritev2 */
 
 extern ssize_t __real_preadv2 (int, const struct iovec *, int, off_t, int);
 extern ssize_t __real_pwritev2 (int, const struct iovec *, int, off_t, int);
@@ -44,7 +46,7 @@ wrap_nothing (void)
   wrap_short = 0;
   wrap_reverse = wrap_late = false;
   wrap_init_nr = INT_MAX;
-  wrap_hits = 0;
+  wrap_hits = wrap_submits = wrap_plain = 0;
 }
 
 /* The answer to give instead of res. */
@@ -67,6 +69,7 @@ wrap_result (ssize_t res)
 static ssize_t
 wrap_errno (ssize_t res)
 {
+  wrap_plain++;
   if (res >= 0) /* else it was no answer of ours */
     res = wrap_result (res);
   if (res >= -1)
@@ -117,6 +120,7 @@ __wrap_io_uring_submit_and_wait (struct io_uring *ring, unsigned nr)
 {
   int ret, error = atomic_exchange (&wrap_submit, 0);
 
+  wrap_submits++;
   if (error != 0) {
     wrap_hits++;
     if (wrap_late) /* the kernel takes all but a request queued meanwhile */
@@ -249,6 +253,30 @@ test_nothing_moved (void **state)
 }
 
 /* ---- tests of io_uring only ---- */
+
+/* One alone goes past the ring, more go through it and not past it. */
+static void
+test_alone (void **state)
+{
+  struct rig *t = wrapped_rig_of (state);
+  struct vio io[2];
+
+  for (unsigned nr = 1; nr <= 2; nr++) {
+    struct vbatch *b = vbatch_get (t->pool);
+
+    wrap_submits = wrap_plain = 0;
+    for (unsigned i = 0; i < nr; i++) {
+      io[i] = quarter (t, VIO_WRITE, i);
+      vio_start (b, &io[i]);
+    }
+    vbatch_wait (b);
+    assert_int_equal (io[nr - 1].error, 0);
+    assert_int_equal (io[nr - 1].done, QUARTER);
+    assert_int_equal (wrap_plain, nr == 1 ? 1 : 0);
+    assert_true (nr == 1 ? wrap_submits == 0 : wrap_submits >= 1);
+    vbatch_put (b);
+  }
+}
 
 static void
 test_any_order (void **state)
@@ -405,6 +433,7 @@ main (void)
     FILES (test_never_gets_on),
     FILES (test_error),
     FILES (test_nothing_moved),
+    URING (test_alone),
     URING (test_any_order),
     URING (test_submit_again),
     URING (test_ring_fails),
