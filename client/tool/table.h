@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Tables for people: columns as wide as what is in them. */
+
+#ifndef FARPAGE_TABLE_H
+#define FARPAGE_TABLE_H
+
+struct table;
+
+#define TABLE_COLUMNS_MAX 10
+
+/* A head is a letter for the adjustment, '<' or '>', and the name; NULL ends
+ * them.
+ */
+extern struct table *table_new (const char *const *heads);
+
+/* The next cell, from left to right and down. */
+extern void table_cell (struct table *t, const char *fmt, ...)
+    __attribute__ ((format (printf, 2, 3)));
+
+/* Print, each line after `indent` spaces, and free. */
+extern void table_print (struct table *t, int indent);
+
+#endif /* FARPAGE_TABLE_H */

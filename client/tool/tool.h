@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What the files of the program `farpage` share: commands and their options.
+ *
+ * A command is one file with one struct command; main.c lists them.  Exit
+ * status: 0 it worked, 1 the server said no or is not there, 2 usage.
+ */
+
+#ifndef FARPAGE_TOOL_H
+#define FARPAGE_TOOL_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define STATUS_NO    1
+#define STATUS_USAGE 2
+
+enum option_id {
+  OPT_RESERVE,
+  OPT_SHARED,
+  OPT_FORCE,
+  OPT_FOLLOW,
+  OPT_JSON,
+  OPT_SOCKET,
+  OPT_HELP,
+  OPT_VERSION,
+  NR_OPTIONS
+};
+
+#define OPT_BIT(id) (1u << (id))
+
+struct option {
+  const char *name;  /* without -- */
+  const char *value; /* what it takes, NULL: it is a switch */
+  const char *help;
+};
+
+extern const struct option options[NR_OPTIONS];
+
+#define ARGS_MAX 2
+
+struct invocation;
+
+struct command {
+  const char *name, *args, *summary;
+  unsigned options;                          /* OPT_BIT of those it takes */
+  unsigned min_args, max_args;               /* at most ARGS_MAX */
+  int (*run) (const struct invocation *inv); /* the exit status */
+};
+
+struct invocation {
+  const struct command *command; /* NULL before it is known */
+  const char *value[NR_OPTIONS]; /* not NULL: given */
+  const char *args[ARGS_MAX];
+  unsigned nr_args;
+};
+
+extern const struct command command_create, command_rm, command_ls,
+    command_stat, command_stop;
+
+/* Take options, and arguments among them, from argv; "--" ends options.  With
+ * inv->command NULL it ends before the first argument.  Returns how many of
+ * argv were taken, or -1 when it has complained.
+ */
+extern int options_parse (struct invocation *inv, int argc, char **argv,
+                          unsigned allowed);
+
+static inline bool
+given (const struct invocation *inv, enum option_id id)
+{
+  return inv->value[id] != NULL;
+}
+
+/* One line on stderr: "farpage: THING: what (remedy)".  thing NULL: none. */
+extern void complain (const char *thing, const char *fmt, ...)
+    __attribute__ ((format (printf, 2, 3)));
+
+/* As complain, with a pointer to --help.  Returns STATUS_USAGE. */
+extern int complain_usage (const struct command *command, const char *fmt, ...)
+    __attribute__ ((format (printf, 2, 3)));
+
+/* Make text harmless for a terminal, in its place. */
+extern void make_printable (char *text);
+
+#endif /* FARPAGE_TOOL_H */
