@@ -168,8 +168,6 @@ client_open (const struct invocation *inv, struct client *c)
   *c = (struct client){ .fd = -1 };
   if (path == NULL)
     path = getenv ("FARPAGE_SOCKET");
-  else if (path[0] == '\0')
-    return complain_usage (inv->command, "--socket needs a PATH");
   if (path != NULL && path[0] != '\0')
     return open_path (c, path);
   return open_found (c);

@@ -111,12 +111,12 @@ take_option (struct invocation *inv, int argc, char **argv, unsigned allowed)
     complain_usage (inv->command, "--%s takes no value", options[id].name);
     return -1;
   }
-  if (!has_value && argc < 2) {
+  inv->value[id] = has_value ? argv[0] + len + 1 : argc > 1 ? argv[1] : "";
+  if (inv->value[id][0] == '\0') {
     complain_usage (inv->command, "--%s needs a %s", options[id].name,
                     options[id].value);
     return -1;
   }
-  inv->value[id] = has_value ? argv[0] + len + 1 : argv[1];
   return has_value ? 1 : 2;
 }
 
