@@ -136,7 +136,7 @@ print_pool (const json_t *pool)
 static void
 print_volumes (const json_t *volumes)
 {
-  static const char *const heads[] = { "<VOLUME", "<KIND",  "<ENGINE",
+  static const char *const heads[] = { "/VOLUME", "<KIND",  "<ENGINE",
                                        ">SIZE",   ">USED",  ">USED %",
                                        ">ERRORS", "<FLAGS", NULL };
   static const char *const flags[] = { "direct", "sparse", "checked", NULL };

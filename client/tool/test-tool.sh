@@ -175,7 +175,12 @@ json ()
 # For people: 80 columns, no control character, also where names have some.
 pretty ()
 {
-  cases=$((cases + 2))
+  cases=$((cases + 3))
+  expect 0 '' '' create $'\u78c1\u789f\u78c1\u789f\u78c1\u789f\u0378' 1G
+  for columns in 1 40 60 79; do
+    COLUMNS=$columns "$FARPAGE" stat >"$dir/out" || no "stat, $columns columns"
+  done
+  expect 0 '' '' rm $'\u78c1\u789f\u78c1\u789f\u78c1\u789f\u0378'
   COLUMNS=80 "$FARPAGE" stat >"$dir/out"
   [ "$(wc -L <"$dir/out")" -le 80 ] || no "stat is wider than 80 columns"
   LC_ALL=C grep -q $'[^[:print:]]' "$dir/out" && no 'stat: not printable'

@@ -20,12 +20,14 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "control-client.h"
 #include "control.h"
 #include "fake-store.h"
+#include "log.h"
 
 #define NR_OF(a) (sizeof (a) / sizeof (a)[0])
 #define WAIT_MS  10000
@@ -779,6 +781,70 @@ test_no_socket (void **state)
   assert_int_equal (fake_store_ticks (f->store), 1);
 }
 
+/* No default place works: the server goes on, and says what to do. */
+static void
+keep_log (void *arg, enum log_level level, const char *text)
+{
+  if (level == LOG_WARNING)
+    snprintf (arg, 512, "%s", text);
+}
+
+static void
+test_no_default_place (void **state)
+{
+  struct fixture *f = *state;
+  char text[512] = "";
+  int status;
+  pid_t pid = fork ();
+
+  if (pid == 0) {
+    if (geteuid () == 0 && setuid (65534) == -1)
+      _exit (2);
+    setenv ("XDG_RUNTIME_DIR", "/nonexistent", 1);
+    log_set (keep_log, text);
+    if (control_bind (NULL, &f->control) != 0 ||
+        control_start (f->control, f->store, count_stop, f) != 0)
+      _exit (3);
+    if (control_path (f->control) != NULL)
+      _exit (4);
+    control_stop (f->control);
+    _exit (strstr (text, "/nonexistent/farpage and /run/farpage") == NULL ||
+           strstr (text, "control=PATH") == NULL);
+  }
+  assert_int_equal (waitpid (pid, &status, 0), pid);
+  assert_true (WIFEXITED (status));
+  assert_int_equal (WEXITSTATUS (status), 0);
+}
+
+/* Sockets of servers that were killed are swept, others are left alone. */
+static void
+test_sweep (void **state)
+{
+  struct fixture *f = *state;
+  struct sockaddr_un sun = { .sun_family = AF_UNIX };
+  struct timeval tv[2];
+  char dir[64], dead[96];
+  int fd = socket (AF_UNIX, SOCK_STREAM, 0);
+
+  snprintf (dir, sizeof dir, "%s/farpage", f->dir);
+  assert_int_equal (mkdir (dir, 0700), 0);
+  snprintf (dead, sizeof dead, "%s/1.sock", dir);
+  snprintf (sun.sun_path, sizeof sun.sun_path, "%s", dead);
+  assert_int_equal (bind (fd, (struct sockaddr *) &sun, sizeof sun), 0);
+  close (fd);
+  setenv ("XDG_RUNTIME_DIR", f->dir, 1);
+  assert_int_equal (control_bind (NULL, &f->control), 0);
+  control_stop (f->control);
+  assert_int_equal (access (dead, F_OK), 0); /* it may be about to listen */
+  memset (tv, 0, sizeof tv);
+  assert_int_equal (utimes (dead, tv), 0); /* as if it were old */
+  assert_int_equal (control_bind (NULL, &f->control), 0);
+  control_stop (f->control);
+  f->control = NULL;
+  assert_int_equal (access (dead, F_OK), -1);
+  assert_int_equal (rmdir (dir), 0);
+}
+
 static void
 test_not_started (void **state)
 {
@@ -842,18 +908,32 @@ int
 main (void)
 {
   const struct CMUnitTest tests[] = {
-    SERVED (test_malformed),    SERVED (test_long_line),
-    SERVED (test_depth),        SERVED (test_half_lines),
-    SERVED (test_pipeline),     SERVED (test_id),
-    SERVED (test_arguments),    SERVED (test_errors_of_the_store),
-    SERVED (test_long_text),    SERVED (test_stat),
-    SERVED (test_seventeenth),  SERVED (test_slow_reader),
-    SERVED (test_events),       SERVED (test_events_merge),
-    SERVED (test_stop),         SERVED (test_stop_and_go),
-    SERVED (test_foreign_user), SERVED (test_path),
-    ALONE (test_dead_path),     ALONE (test_taken_path),
-    ALONE (test_default_path),  ALONE (test_no_socket),
-    ALONE (test_not_started),   ALONE (test_no_memory),
+    SERVED (test_malformed),
+    SERVED (test_long_line),
+    SERVED (test_depth),
+    SERVED (test_half_lines),
+    SERVED (test_pipeline),
+    SERVED (test_id),
+    SERVED (test_arguments),
+    SERVED (test_errors_of_the_store),
+    SERVED (test_long_text),
+    SERVED (test_stat),
+    SERVED (test_seventeenth),
+    SERVED (test_slow_reader),
+    SERVED (test_events),
+    SERVED (test_events_merge),
+    SERVED (test_stop),
+    SERVED (test_stop_and_go),
+    SERVED (test_foreign_user),
+    SERVED (test_path),
+    ALONE (test_dead_path),
+    ALONE (test_taken_path),
+    ALONE (test_default_path),
+    ALONE (test_no_socket),
+    ALONE (test_no_default_place),
+    ALONE (test_sweep),
+    ALONE (test_not_started),
+    ALONE (test_no_memory),
   };
 
   return cmocka_run_group_tests (tests, NULL, NULL);
