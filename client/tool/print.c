@@ -75,6 +75,15 @@ flags_cell (struct table *t, const json_t *json, const char *const *keys)
 }
 
 void
+print_json (json_t *answer, bool as_line)
+{
+  json_object_del (answer, "ok");
+  json_dumpf (answer, stdout,
+              JSON_REAL_PRECISION (15) | (as_line ? 0 : JSON_INDENT (2)));
+  putchar ('\n');
+}
+
+void
 print_objects (const json_t *objects)
 {
   static const char *const heads[] = { "<NAME",     ">SIZE", ">MAPPED",

@@ -155,7 +155,7 @@ answers ()
 
 json ()
 {
-  cases=$((cases + 3))
+  cases=$((cases + 4))
   "$FARPAGE" ls --json | jq -e '
     .objects | length == 4 and all(.size_bytes > 0) and
     (map(select(.name == "c")) | .[0].reserved)' >"$dir/out" ||
@@ -168,6 +168,8 @@ json ()
     (.connections | length) == 2 and .requests.read.count == 1000 and
     (.bounds | all(.used <= .max)) and (has("ok") | not)' >"$dir/out" ||
     no "stat --json: $("$FARPAGE" stat --json)"
+  "$FARPAGE" stat --json | grep -q '"uptime": 93784.123,' ||
+    no 'stat --json: uptime is not as the server says'
   "$FARPAGE" stat a --json | jq -e '.objects[0].name == "a"' >"$dir/out" ||
     no "stat a --json: $("$FARPAGE" stat a --json)"
 }

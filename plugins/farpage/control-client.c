@@ -240,8 +240,10 @@ settle (struct client *cl, bool more)
   }
   if (more && !cl->stopping) {
     watch (cl, 0);
-    ev_timer_set (&cl->again, 0., 0.);
-    ev_timer_start (loop, &cl->again);
+    if (!ev_is_active (&cl->again)) {
+      ev_timer_set (&cl->again, 0., 0.);
+      ev_timer_start (loop, &cl->again);
+    }
     return;
   }
   watch (cl, EV_READ);
