@@ -134,6 +134,7 @@ run_line (struct client *cl, const char *line, size_t bytes)
 {
   struct request_env env = {
     .store = cl->control->store,
+    .peer = cl->peer,
     .clients = { "control clients", client_count (cl->control),
                  CONTROL_CLIENTS_MAX },
     .space = atomic_load (&cl->control->space),
@@ -327,13 +328,13 @@ client_event (struct client *cl)
 }
 
 void
-client_open (struct control *c, int fd)
+client_open (struct control *c, int fd, const struct ucred *peer)
 {
   struct client *cl = c->clients;
 
   while (cl->fd != -1)
     cl++;
-  *cl = (struct client){ .control = c, .fd = fd };
+  *cl = (struct client){ .control = c, .peer = *peer, .fd = fd };
   cl->in = malloc (IN_BYTES);
   if (cl->in == NULL) {
     close (fd);

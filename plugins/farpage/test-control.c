@@ -47,6 +47,13 @@ count_stop (void *arg)
   atomic_fetch_add (&f->stops, 1);
 }
 
+static void
+keep_log (void *arg, enum log_level level, const char *text)
+{
+  if (level != LOG_DEBUG)
+    snprintf (arg, 512, "%s", text);
+}
+
 static int
 setup_dir (void **state)
 {
@@ -445,6 +452,32 @@ test_errors_of_the_store (void **state)
   close (fd);
 }
 
+/* The log tells who changed what, and nothing of what was refused. */
+static void
+test_log (void **state)
+{
+  struct fixture *f = *state;
+  char text[512] = "", want[128];
+  int fd;
+
+  log_set (keep_log, text);
+  assert_int_equal (control_bind (f->path, &f->control), 0);
+  assert_int_equal (control_start (f->control, f->store, count_stop, f), 0);
+  fd = dial (f->path);
+  say (fd, "{\"cmd\": \"create\", \"name\": \"logged\", \"size\": 1}\n"
+           "{\"cmd\": \"rm\", \"name\": \"\\n\"}\n{\"cmd\": \"ls\"}\n");
+  assert_ok (fd);
+  assert_refused (fd, "ENOENT", "no such");
+  assert_ok (fd);
+  close (fd);
+  snprintf (want, sizeof want, "control: create logged (by pid %d, uid %u)",
+            (int) getpid (), (unsigned) getuid ());
+  control_stop (f->control);
+  f->control = NULL;
+  log_set (NULL, NULL);
+  assert_string_equal (text, want);
+}
+
 /* A client's text in a message is cut, and between characters. */
 static void
 test_long_text (void **state)
@@ -783,13 +816,6 @@ test_no_socket (void **state)
 
 /* No default place works: the server goes on, and says what to do. */
 static void
-keep_log (void *arg, enum log_level level, const char *text)
-{
-  if (level == LOG_WARNING)
-    snprintf (arg, 512, "%s", text);
-}
-
-static void
 test_no_default_place (void **state)
 {
   struct fixture *f = *state;
@@ -908,31 +934,19 @@ int
 main (void)
 {
   const struct CMUnitTest tests[] = {
-    SERVED (test_malformed),
-    SERVED (test_long_line),
-    SERVED (test_depth),
-    SERVED (test_half_lines),
-    SERVED (test_pipeline),
-    SERVED (test_id),
-    SERVED (test_arguments),
-    SERVED (test_errors_of_the_store),
-    SERVED (test_long_text),
-    SERVED (test_stat),
-    SERVED (test_seventeenth),
-    SERVED (test_slow_reader),
-    SERVED (test_events),
-    SERVED (test_events_merge),
-    SERVED (test_stop),
-    SERVED (test_stop_and_go),
-    SERVED (test_foreign_user),
-    SERVED (test_path),
-    ALONE (test_dead_path),
-    ALONE (test_taken_path),
-    ALONE (test_default_path),
-    ALONE (test_no_socket),
-    ALONE (test_no_default_place),
-    ALONE (test_sweep),
-    ALONE (test_not_started),
+    SERVED (test_malformed),    SERVED (test_long_line),
+    SERVED (test_depth),        SERVED (test_half_lines),
+    SERVED (test_pipeline),     SERVED (test_id),
+    SERVED (test_arguments),    SERVED (test_errors_of_the_store),
+    ALONE (test_log),           SERVED (test_long_text),
+    SERVED (test_stat),         SERVED (test_seventeenth),
+    SERVED (test_slow_reader),  SERVED (test_events),
+    SERVED (test_events_merge), SERVED (test_stop),
+    SERVED (test_stop_and_go),  SERVED (test_foreign_user),
+    SERVED (test_path),         ALONE (test_dead_path),
+    ALONE (test_taken_path),    ALONE (test_default_path),
+    ALONE (test_no_socket),     ALONE (test_no_default_place),
+    ALONE (test_sweep),         ALONE (test_not_started),
     ALONE (test_no_memory),
   };
 
