@@ -168,7 +168,8 @@ json ()
     (.connections | length) == 2 and .requests.read.count == 1000 and
     (.bounds | all(.used <= .max)) and (has("ok") | not)' >"$dir/out" ||
     no "stat --json: $("$FARPAGE" stat --json)"
-  "$FARPAGE" stat --json | grep -q '"uptime": 93784.123,' ||
+  "$FARPAGE" stat --json >"$dir/out"
+  grep -q '"uptime": 93784.123,' "$dir/out" ||
     no 'stat --json: uptime is not as the server says'
   "$FARPAGE" stat a --json | jq -e '.objects[0].name == "a"' >"$dir/out" ||
     no "stat a --json: $("$FARPAGE" stat a --json)"

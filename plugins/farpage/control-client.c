@@ -187,7 +187,7 @@ next_line (struct client *cl, bool *more)
   return true;
 }
 
-/* Add the event that is due, between two answers. */
+/* Add a subscriber's event that is due, between two answers. */
 static bool
 add_event (struct client *cl)
 {
@@ -196,7 +196,7 @@ add_event (struct client *cl)
   int n;
 
   cl->event_due = false;
-  if (!cl->subscribed || cl->told == state)
+  if (cl->told == state)
     return true;
   cl->told = state;
   n = asprintf (&text, "{\"event\": \"space\", \"state\": \"%s\"}\n",

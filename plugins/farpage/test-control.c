@@ -579,6 +579,40 @@ test_slow_reader (void **state)
   close (fd);
 }
 
+/* Answers beyond what a socket holds arrive whole and in order, with events
+ * between them, once they are taken.
+ */
+static void
+test_late_reader (void **state)
+{
+  enum {
+    NR = 400
+  };
+  struct fixture *f = *state;
+  char text[64 * NR], *p = text;
+  int fd = dial (f->path), events = 0;
+
+  for (int i = 0; i < NR; i++)
+    p += sprintf (p, "{\"cmd\": \"%s\", \"id\": %d}\n",
+                  i == 0 ? "events" : "stat", i);
+  say (fd, text);
+  usleep (300000);
+  fake_store_space (f->store, SPACE_FULL);
+  for (int i = 0; i < NR + events; i++) {
+    json_t *json = answer (fd);
+
+    if (json_object_get (json, "event") != NULL)
+      events++;
+    else
+      assert_int_equal (json_integer_value (json_object_get (json, "id")),
+                        i - events);
+    json_decref (json);
+  }
+  if (events == 0)
+    assert_non_null (strstr (hear (fd), "\"full\""));
+  close (fd);
+}
+
 static void
 test_events (void **state)
 {
@@ -934,19 +968,33 @@ int
 main (void)
 {
   const struct CMUnitTest tests[] = {
-    SERVED (test_malformed),    SERVED (test_long_line),
-    SERVED (test_depth),        SERVED (test_half_lines),
-    SERVED (test_pipeline),     SERVED (test_id),
-    SERVED (test_arguments),    SERVED (test_errors_of_the_store),
-    ALONE (test_log),           SERVED (test_long_text),
-    SERVED (test_stat),         SERVED (test_seventeenth),
-    SERVED (test_slow_reader),  SERVED (test_events),
-    SERVED (test_events_merge), SERVED (test_stop),
-    SERVED (test_stop_and_go),  SERVED (test_foreign_user),
-    SERVED (test_path),         ALONE (test_dead_path),
-    ALONE (test_taken_path),    ALONE (test_default_path),
-    ALONE (test_no_socket),     ALONE (test_no_default_place),
-    ALONE (test_sweep),         ALONE (test_not_started),
+    SERVED (test_malformed),
+    SERVED (test_long_line),
+    SERVED (test_depth),
+    SERVED (test_half_lines),
+    SERVED (test_pipeline),
+    SERVED (test_id),
+    SERVED (test_arguments),
+    SERVED (test_errors_of_the_store),
+    ALONE (test_log),
+    SERVED (test_long_text),
+    SERVED (test_stat),
+    SERVED (test_seventeenth),
+    SERVED (test_slow_reader),
+    SERVED (test_late_reader),
+    SERVED (test_events),
+    SERVED (test_events_merge),
+    SERVED (test_stop),
+    SERVED (test_stop_and_go),
+    SERVED (test_foreign_user),
+    SERVED (test_path),
+    ALONE (test_dead_path),
+    ALONE (test_taken_path),
+    ALONE (test_default_path),
+    ALONE (test_no_socket),
+    ALONE (test_no_default_place),
+    ALONE (test_sweep),
+    ALONE (test_not_started),
     ALONE (test_no_memory),
   };
 
