@@ -408,22 +408,27 @@ print (json_t *json, struct request_answer *answer)
 {
   size_t flags = JSON_REAL_PRECISION (15);
   size_t bytes = json == NULL ? 0 : json_dumpb (json, NULL, 0, flags);
+  char *text = NULL;
 
-  answer->text = NULL;
-  if (bytes > 0 && bytes < REQUEST_ANSWER_MAX)
-    answer->text = malloc (bytes + 1);
-  if (answer->text != NULL) {
-    json_dumpb (json, answer->text, bytes, flags);
-    answer->text[bytes] = '\n';
-    answer->bytes = bytes + 1;
-  } else if (bytes >= REQUEST_ANSWER_MAX) {
+  if (bytes >= REQUEST_ANSWER_MAX) {
+    json_decref (json);
     request_refuse (E2BIG,
                     "the answer is longer than 16 MiB (stat one disk by name)",
                     answer);
+    return;
+  }
+  if (bytes > 0)
+    text = malloc (bytes + 1);
+  /* a dump needs memory, too: the second may fail where the first did not */
+  if (text != NULL && json_dumpb (json, text, bytes, flags) == bytes) {
+    text[bytes] = '\n';
+    answer->bytes = bytes + 1;
   } else {
-    answer->text = strdup (NO_MEMORY);
+    free (text);
+    text = strdup (NO_MEMORY);
     answer->bytes = strlen (NO_MEMORY);
   }
+  answer->text = text;
   json_decref (json);
 }
 

@@ -768,6 +768,14 @@ test_path (void **state)
   control_stop (second);
   assert_int_equal (access (temp, F_OK), -1);
   unlink (path);
+
+  /* and one that is listened on by now */
+  assert_int_equal (control_bind (path, &second), 0);
+  assert_int_equal (link (f->path, path), 0);
+  assert_int_equal (control_start (second, f->store, count_stop, f),
+                    EADDRINUSE);
+  control_stop (second);
+  unlink (path);
   fd = dial (f->path);
   say (fd, "{\"cmd\": \"ls\"}\n");
   assert_ok (fd);
@@ -926,7 +934,9 @@ stingy_malloc (size_t n)
   return malloc (n);
 }
 
-/* Whichever allocation of jansson's fails, there is an answer. */
+/* Whichever allocation of jansson's fails, there is an answer, and it is the
+ * whole one or says so.
+ */
 static void
 test_no_memory (void **state)
 {
@@ -938,26 +948,32 @@ test_no_memory (void **state)
   };
   struct fixture *f = *state;
   struct request_env env = { .store = f->store, .clients = { "c", 1, 2 } };
-  struct request_answer a;
-  unsigned refused = 0;
+  struct request_answer full, a;
+  unsigned refused = 0, n;
 
-  json_set_alloc_funcs (stingy_malloc, free);
   for (size_t i = 0; i < NR_OF (lines); i++) {
-    for (unsigned n = 0; n < 3000; n++) {
+    request_run (&env, lines[i], strlen (lines[i]), &full);
+    assert_non_null (full.text);
+    json_set_alloc_funcs (stingy_malloc, free);
+    for (n = 0; n < 3000; n++) {
+      bool same;
+
       allocations_left = n;
       request_run (&env, lines[i], strlen (lines[i]), &a);
-      if (a.text == NULL || a.text[a.bytes - 1] != '\n')
-        break;
-      if (memmem (a.text, a.bytes, "\"ENOMEM\"", 8) != NULL)
-        refused++;
-      else if (allocations_left > 0)
-        n = 3000; /* it had all it wanted */
+      assert_non_null (a.text);
+      assert_int_equal (a.text[a.bytes - 1], '\n');
+      same = a.bytes == full.bytes && memcmp (a.text, full.text, a.bytes) == 0;
+      if (!same && memmem (a.text, a.bytes, "\"ENOMEM\"", 8) == NULL)
+        fail_msg ("after %u: %.*s", n, (int) a.bytes, a.text);
+      refused += !same;
       free (a.text);
-      a.text = NULL;
+      if (same && allocations_left > 0)
+        break; /* it had all it wanted */
     }
-    free (a.text);
+    json_set_alloc_funcs (malloc, free);
+    free (full.text);
+    assert_true (n < 3000);
   }
-  json_set_alloc_funcs (malloc, free);
   assert_true (refused > 200);
 }
 
