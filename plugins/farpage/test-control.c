@@ -532,6 +532,23 @@ test_stat (void **state)
   close (fd);
 }
 
+/* An answer beyond the limit is refused; the next one is as it should be. */
+static void
+test_huge_answer (void **state)
+{
+  struct fixture *f = *state;
+  int fd = dial (f->path);
+
+  fake_store_repeat (f->store, 40000);
+  say (fd, "{\"cmd\": \"ls\"}\n{\"cmd\": \"stat\"}\n");
+  assert_refused (fd, "E2BIG", "longer than 16 MiB");
+  assert_refused (fd, "E2BIG", "longer than 16 MiB");
+  fake_store_repeat (f->store, 1);
+  say (fd, "{\"cmd\": \"ls\"}\n");
+  assert_ok (fd);
+  close (fd);
+}
+
 /* ---- clients ---- */
 
 static void
@@ -984,33 +1001,20 @@ int
 main (void)
 {
   const struct CMUnitTest tests[] = {
-    SERVED (test_malformed),
-    SERVED (test_long_line),
-    SERVED (test_depth),
-    SERVED (test_half_lines),
-    SERVED (test_pipeline),
-    SERVED (test_id),
-    SERVED (test_arguments),
-    SERVED (test_errors_of_the_store),
-    ALONE (test_log),
-    SERVED (test_long_text),
-    SERVED (test_stat),
-    SERVED (test_seventeenth),
-    SERVED (test_slow_reader),
-    SERVED (test_late_reader),
-    SERVED (test_events),
-    SERVED (test_events_merge),
-    SERVED (test_stop),
-    SERVED (test_stop_and_go),
-    SERVED (test_foreign_user),
-    SERVED (test_path),
-    ALONE (test_dead_path),
-    ALONE (test_taken_path),
-    ALONE (test_default_path),
-    ALONE (test_no_socket),
-    ALONE (test_no_default_place),
-    ALONE (test_sweep),
-    ALONE (test_not_started),
+    SERVED (test_malformed),    SERVED (test_long_line),
+    SERVED (test_depth),        SERVED (test_half_lines),
+    SERVED (test_pipeline),     SERVED (test_id),
+    SERVED (test_arguments),    SERVED (test_errors_of_the_store),
+    ALONE (test_log),           SERVED (test_long_text),
+    SERVED (test_stat),         SERVED (test_huge_answer),
+    SERVED (test_seventeenth),  SERVED (test_slow_reader),
+    SERVED (test_late_reader),  SERVED (test_events),
+    SERVED (test_events_merge), SERVED (test_stop),
+    SERVED (test_stop_and_go),  SERVED (test_foreign_user),
+    SERVED (test_path),         ALONE (test_dead_path),
+    ALONE (test_taken_path),    ALONE (test_default_path),
+    ALONE (test_no_socket),     ALONE (test_no_default_place),
+    ALONE (test_sweep),         ALONE (test_not_started),
     ALONE (test_no_memory),
   };
 
