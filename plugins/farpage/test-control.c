@@ -20,12 +20,14 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "control-client.h"
 #include "control.h"
 #include "fake-store.h"
+#include "log.h"
 
 #define NR_OF(a) (sizeof (a) / sizeof (a)[0])
 #define WAIT_MS  10000
@@ -43,6 +45,13 @@ count_stop (void *arg)
   struct fixture *f = arg;
 
   atomic_fetch_add (&f->stops, 1);
+}
+
+static void
+keep_log (void *arg, enum log_level level, const char *text)
+{
+  if (level != LOG_DEBUG)
+    snprintf (arg, 512, "%s", text);
 }
 
 static int
@@ -443,6 +452,32 @@ test_errors_of_the_store (void **state)
   close (fd);
 }
 
+/* The log tells who changed what, and nothing of what was refused. */
+static void
+test_log (void **state)
+{
+  struct fixture *f = *state;
+  char text[512] = "", want[128];
+  int fd;
+
+  log_set (keep_log, text);
+  assert_int_equal (control_bind (f->path, &f->control), 0);
+  assert_int_equal (control_start (f->control, f->store, count_stop, f), 0);
+  fd = dial (f->path);
+  say (fd, "{\"cmd\": \"create\", \"name\": \"logged\", \"size\": 1}\n"
+           "{\"cmd\": \"rm\", \"name\": \"\\n\"}\n{\"cmd\": \"ls\"}\n");
+  assert_ok (fd);
+  assert_refused (fd, "ENOENT", "no such");
+  assert_ok (fd);
+  close (fd);
+  snprintf (want, sizeof want, "control: create logged (by pid %d, uid %u)",
+            (int) getpid (), (unsigned) getuid ());
+  control_stop (f->control);
+  f->control = NULL;
+  log_set (NULL, NULL);
+  assert_string_equal (text, want);
+}
+
 /* A client's text in a message is cut, and between characters. */
 static void
 test_long_text (void **state)
@@ -497,6 +532,23 @@ test_stat (void **state)
   close (fd);
 }
 
+/* An answer beyond the limit is refused; the next one is as it should be. */
+static void
+test_huge_answer (void **state)
+{
+  struct fixture *f = *state;
+  int fd = dial (f->path);
+
+  fake_store_repeat (f->store, 40000);
+  say (fd, "{\"cmd\": \"ls\"}\n{\"cmd\": \"stat\"}\n");
+  assert_refused (fd, "E2BIG", "longer than 16 MiB");
+  assert_refused (fd, "E2BIG", "longer than 16 MiB");
+  fake_store_repeat (f->store, 1);
+  say (fd, "{\"cmd\": \"ls\"}\n");
+  assert_ok (fd);
+  close (fd);
+}
+
 /* ---- clients ---- */
 
 static void
@@ -541,6 +593,40 @@ test_slow_reader (void **state)
   say (fd, line);
   assert_ok (fd);
   close (slow);
+  close (fd);
+}
+
+/* Answers beyond what a socket holds arrive whole and in order, with events
+ * between them, once they are taken.
+ */
+static void
+test_late_reader (void **state)
+{
+  enum {
+    NR = 400
+  };
+  struct fixture *f = *state;
+  char text[64 * NR], *p = text;
+  int fd = dial (f->path), events = 0;
+
+  for (int i = 0; i < NR; i++)
+    p += sprintf (p, "{\"cmd\": \"%s\", \"id\": %d}\n",
+                  i == 0 ? "events" : "stat", i);
+  say (fd, text);
+  usleep (300000);
+  fake_store_space (f->store, SPACE_FULL);
+  for (int i = 0; i < NR + events; i++) {
+    json_t *json = answer (fd);
+
+    if (json_object_get (json, "event") != NULL)
+      events++;
+    else
+      assert_int_equal (json_integer_value (json_object_get (json, "id")),
+                        i - events);
+    json_decref (json);
+  }
+  if (events == 0)
+    assert_non_null (strstr (hear (fd), "\"full\""));
   close (fd);
 }
 
@@ -699,6 +785,14 @@ test_path (void **state)
   control_stop (second);
   assert_int_equal (access (temp, F_OK), -1);
   unlink (path);
+
+  /* and one that is listened on by now */
+  assert_int_equal (control_bind (path, &second), 0);
+  assert_int_equal (link (f->path, path), 0);
+  assert_int_equal (control_start (second, f->store, count_stop, f),
+                    EADDRINUSE);
+  control_stop (second);
+  unlink (path);
   fd = dial (f->path);
   say (fd, "{\"cmd\": \"ls\"}\n");
   assert_ok (fd);
@@ -779,6 +873,63 @@ test_no_socket (void **state)
   assert_int_equal (fake_store_ticks (f->store), 1);
 }
 
+/* No default place works: the server goes on, and says what to do. */
+static void
+test_no_default_place (void **state)
+{
+  struct fixture *f = *state;
+  char text[512] = "";
+  int status;
+  pid_t pid = fork ();
+
+  if (pid == 0) {
+    if (geteuid () == 0 && setuid (65534) == -1)
+      _exit (2);
+    setenv ("XDG_RUNTIME_DIR", "/nonexistent", 1);
+    log_set (keep_log, text);
+    if (control_bind (NULL, &f->control) != 0 ||
+        control_start (f->control, f->store, count_stop, f) != 0)
+      _exit (3);
+    if (control_path (f->control) != NULL)
+      _exit (4);
+    control_stop (f->control);
+    _exit (strstr (text, "/nonexistent/farpage and /run/farpage") == NULL ||
+           strstr (text, "control=PATH") == NULL);
+  }
+  assert_int_equal (waitpid (pid, &status, 0), pid);
+  assert_true (WIFEXITED (status));
+  assert_int_equal (WEXITSTATUS (status), 0);
+}
+
+/* Sockets of servers that were killed are swept, others are left alone. */
+static void
+test_sweep (void **state)
+{
+  struct fixture *f = *state;
+  struct sockaddr_un sun = { .sun_family = AF_UNIX };
+  struct timeval tv[2];
+  char dir[64], dead[96];
+  int fd = socket (AF_UNIX, SOCK_STREAM, 0);
+
+  snprintf (dir, sizeof dir, "%s/farpage", f->dir);
+  assert_int_equal (mkdir (dir, 0700), 0);
+  snprintf (dead, sizeof dead, "%s/1.sock", dir);
+  snprintf (sun.sun_path, sizeof sun.sun_path, "%s", dead);
+  assert_int_equal (bind (fd, (struct sockaddr *) &sun, sizeof sun), 0);
+  close (fd);
+  setenv ("XDG_RUNTIME_DIR", f->dir, 1);
+  assert_int_equal (control_bind (NULL, &f->control), 0);
+  control_stop (f->control);
+  assert_int_equal (access (dead, F_OK), 0); /* it may be about to listen */
+  memset (tv, 0, sizeof tv);
+  assert_int_equal (utimes (dead, tv), 0); /* as if it were old */
+  assert_int_equal (control_bind (NULL, &f->control), 0);
+  control_stop (f->control);
+  f->control = NULL;
+  assert_int_equal (access (dead, F_OK), -1);
+  assert_int_equal (rmdir (dir), 0);
+}
+
 static void
 test_not_started (void **state)
 {
@@ -800,7 +951,9 @@ stingy_malloc (size_t n)
   return malloc (n);
 }
 
-/* Whichever allocation of jansson's fails, there is an answer. */
+/* Whichever allocation of jansson's fails, there is an answer, and it is the
+ * whole one or says so.
+ */
 static void
 test_no_memory (void **state)
 {
@@ -812,26 +965,32 @@ test_no_memory (void **state)
   };
   struct fixture *f = *state;
   struct request_env env = { .store = f->store, .clients = { "c", 1, 2 } };
-  struct request_answer a;
-  unsigned refused = 0;
+  struct request_answer full, a;
+  unsigned refused = 0, n;
 
-  json_set_alloc_funcs (stingy_malloc, free);
   for (size_t i = 0; i < NR_OF (lines); i++) {
-    for (unsigned n = 0; n < 3000; n++) {
+    request_run (&env, lines[i], strlen (lines[i]), &full);
+    assert_non_null (full.text);
+    json_set_alloc_funcs (stingy_malloc, free);
+    for (n = 0; n < 3000; n++) {
+      bool same;
+
       allocations_left = n;
       request_run (&env, lines[i], strlen (lines[i]), &a);
-      if (a.text == NULL || a.text[a.bytes - 1] != '\n')
-        break;
-      if (memmem (a.text, a.bytes, "\"ENOMEM\"", 8) != NULL)
-        refused++;
-      else if (allocations_left > 0)
-        n = 3000; /* it had all it wanted */
+      assert_non_null (a.text);
+      assert_int_equal (a.text[a.bytes - 1], '\n');
+      same = a.bytes == full.bytes && memcmp (a.text, full.text, a.bytes) == 0;
+      if (!same && memmem (a.text, a.bytes, "\"ENOMEM\"", 8) == NULL)
+        fail_msg ("after %u: %.*s", n, (int) a.bytes, a.text);
+      refused += !same;
       free (a.text);
-      a.text = NULL;
+      if (same && allocations_left > 0)
+        break; /* it had all it wanted */
     }
-    free (a.text);
+    json_set_alloc_funcs (malloc, free);
+    free (full.text);
+    assert_true (n < 3000);
   }
-  json_set_alloc_funcs (malloc, free);
   assert_true (refused > 200);
 }
 
@@ -846,14 +1005,17 @@ main (void)
     SERVED (test_depth),        SERVED (test_half_lines),
     SERVED (test_pipeline),     SERVED (test_id),
     SERVED (test_arguments),    SERVED (test_errors_of_the_store),
-    SERVED (test_long_text),    SERVED (test_stat),
+    ALONE (test_log),           SERVED (test_long_text),
+    SERVED (test_stat),         SERVED (test_huge_answer),
     SERVED (test_seventeenth),  SERVED (test_slow_reader),
-    SERVED (test_events),       SERVED (test_events_merge),
-    SERVED (test_stop),         SERVED (test_stop_and_go),
-    SERVED (test_foreign_user), SERVED (test_path),
-    ALONE (test_dead_path),     ALONE (test_taken_path),
-    ALONE (test_default_path),  ALONE (test_no_socket),
-    ALONE (test_not_started),   ALONE (test_no_memory),
+    SERVED (test_late_reader),  SERVED (test_events),
+    SERVED (test_events_merge), SERVED (test_stop),
+    SERVED (test_stop_and_go),  SERVED (test_foreign_user),
+    SERVED (test_path),         ALONE (test_dead_path),
+    ALONE (test_taken_path),    ALONE (test_default_path),
+    ALONE (test_no_socket),     ALONE (test_no_default_place),
+    ALONE (test_sweep),         ALONE (test_not_started),
+    ALONE (test_no_memory),
   };
 
   return cmocka_run_group_tests (tests, NULL, NULL);
