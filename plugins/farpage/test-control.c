@@ -76,7 +76,6 @@ setup (void **state)
   setup_dir (state);
   f = *state;
   assert_int_equal (control_bind (f->path, &f->control), 0);
-  f->control->write_timeout_s = 1.0;
   assert_int_equal (control_start (f->control, f->store, count_stop, f), 0);
   return 0;
 }
@@ -565,8 +564,8 @@ test_seventeenth (void **state)
   more = dial (f->path);
   assert_refused (more, "EBUSY", "16 clients");
   assert_closed (more);
-  close (fd[3]);
-  usleep (200000);
+  shutdown (fd[3], SHUT_WR);
+  assert_closed (fd[3]); /* its place is free by now */
   fd[3] = dial (f->path);
   for (unsigned i = 0; i < NR_OF (fd); i++) {
     say (fd[i], "{\"cmd\": \"ls\"}\n");
@@ -581,9 +580,15 @@ test_slow_reader (void **state)
 {
   static const char line[] = "{\"cmd\": \"stat\"}\n";
   struct fixture *f = *state;
-  int slow = dial (f->path), fd = dial (f->path);
-  struct timeval tv = { .tv_sec = 4 };
+  int slow, fd;
+  struct timeval tv = { .tv_sec = 20 };
   unsigned sent = 0;
+
+  assert_int_equal (control_bind (f->path, &f->control), 0);
+  f->control->write_timeout_s = 1.0; /* 30 s would be long for a test */
+  assert_int_equal (control_start (f->control, f->store, count_stop, f), 0);
+  slow = dial (f->path);
+  fd = dial (f->path);
 
   setsockopt (slow, SOL_SOCKET, SO_SNDTIMEO, &tv, sizeof tv);
   while (sent < 1000000 && say_bytes (slow, line, strlen (line)))
@@ -683,7 +688,7 @@ test_events_merge (void **state)
 static void
 await_stop (struct fixture *f)
 {
-  for (int i = 0; i < 1000 && atomic_load (&f->stops) == 0; i++)
+  for (int i = 0; i < WAIT_MS / 10 && atomic_load (&f->stops) == 0; i++)
     usleep (10000);
   usleep (50000);
   assert_int_equal (atomic_load (&f->stops), 1);
@@ -908,7 +913,7 @@ test_no_socket (void **state)
   assert_int_equal (control_start (f->control, f->store, count_stop, f), 0);
   assert_null (control_path (f->control));
   usleep (1500000);
-  assert_int_equal (fake_store_ticks (f->store), 1);
+  assert_true (fake_store_ticks (f->store) >= 1);
 }
 
 /* No default place works: the server goes on, and says what to do. */
@@ -1049,7 +1054,7 @@ main (void)
     SERVED (test_stat),
     SERVED (test_huge_answer),
     SERVED (test_seventeenth),
-    SERVED (test_slow_reader),
+    ALONE (test_slow_reader),
     SERVED (test_late_reader),
     SERVED (test_events),
     SERVED (test_events_merge),
