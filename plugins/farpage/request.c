@@ -385,7 +385,8 @@ parse (struct call *call, const char *line, size_t bytes, int *err)
   }
   json = json_loadb (line, bytes, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY,
                      &error);
-  if (json == NULL && json_error_code (&error) == json_error_out_of_memory) {
+  if (json == NULL && (json_error_code (&error) == json_error_out_of_memory ||
+                       error.text[0] == '\0')) { /* it lacked even that */
     *err = fail (call, ENOMEM, "out of memory (ask again later)");
     return NULL;
   }
@@ -464,8 +465,10 @@ request_run (const struct request_env *env, const char *line, size_t bytes,
     err = run (&call);
   json = err == 0 ? json_incref (call.result) : refusal (err, call.text);
   id = json_object_get (call.request, "id");
-  if (id != NULL && json != NULL)
-    json_object_set (json, "id", id);
+  if (id != NULL && json != NULL && json_object_set (json, "id", id) != 0) {
+    json_decref (json);
+    json = NULL; /* without its id it might be taken for another's */
+  }
   print (json, answer);
   json_decref (call.result);
   json_decref (call.request);

@@ -111,8 +111,9 @@ struct store {
   struct swzone *zone;                 /* [const] */
   struct vpool *pool;                  /* [const] once started */
   uint64_t opened_ns;                  /* [const] */
-  void (*_Atomic on_space) (void *arg, enum space_state state);
-  void *on_space_arg;
+  lock_t on_space_lock;
+  void (*on_space) (void *arg, enum space_state state); /* [on_space_lock] */
+  void *on_space_arg;                                   /* [on_space_lock] */
   atomic_bool holding;
   struct log_limit client_limit;
   lock_t lock;

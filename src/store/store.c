@@ -48,19 +48,20 @@ space_changed (void *arg, enum space_level level)
     [SPACE_LEVEL_FULL] = SPACE_FULL,
   };
   struct store *s = arg;
-  void (*fn) (void *, enum space_state) = atomic_load (&s->on_space);
 
   log_write (says[level].level, "%s", says[level].text);
-  if (fn != NULL)
-    fn (s->on_space_arg, state[level]);
+  LOCK_SCOPE (&s->on_space_lock);
+  if (s->on_space != NULL)
+    s->on_space (s->on_space_arg, state[level]);
 }
 
 void
 store_on_space (struct store *s, void (*fn) (void *arg, enum space_state state),
                 void *arg)
 {
+  LOCK_SCOPE (&s->on_space_lock);
   s->on_space_arg = arg;
-  atomic_store (&s->on_space, fn);
+  s->on_space = fn;
 }
 
 /* ---- open ---- */
@@ -147,6 +148,7 @@ store_open (const struct store_config *config, struct store **sp)
   s->config.default_name = NULL;
   s->opened_ns = env_now_ns ();
   lock_init (&s->lock, LOCK_STORE, "store");
+  lock_init (&s->on_space_lock, LOCK_LEAF, "on_space");
   cond_init (&s->changed);
   if (config->default_name != NULL) {
     s->default_name = strdup (config->default_name);
@@ -201,6 +203,7 @@ store_close (struct store *s)
     volume_close (s->volumes[i]);
   cond_destroy (&s->changed);
   lock_destroy (&s->lock);
+  lock_destroy (&s->on_space_lock);
   free (s->default_name);
   free (s);
 }

@@ -248,7 +248,8 @@ extern void store_each_bound (struct store *s,
                               void *arg);
 
 /* Told when the pool becomes full or almost full, or no longer is; called
- * from whatever thread noticed, with no lock held; must not block.
+ * from whatever thread noticed; must not block nor call the store.  fn NULL:
+ * nobody is told any more once it returns.
  */
 extern void store_on_space (struct store *s,
                             void (*fn) (void *arg, enum space_state state),
