@@ -64,9 +64,10 @@ struct swmeta_run {
   uint64_t nr_pages;
 };
 
-/* What was displaced or freed, a run at a time, in rising order of pages. */
+/* What was displaced or freed, a run at a time, in rising order of pages.  It
+ * must not call on the map that called it.
+ */
 typedef void (*swmeta_run_fn) (void *arg, const struct swmeta_run *run);
-/* It must not call on the map that called it. */
 
 /* ---- zone: the memory of all maps of a store, bounded, thread safe ---- */
 

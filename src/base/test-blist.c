@@ -59,6 +59,18 @@ new_with_run (uint64_t nr_blocks, uint64_t start, uint64_t count)
   return bl;
 }
 
+/* Free every second of the last 2 n blocks: space enough for any search to be
+ * made, and none that a search for 2 or more finds.
+ */
+static void
+free_singles (struct blist *bl, uint64_t n)
+{
+  uint64_t nr_blocks = blist_nr_blocks (bl);
+
+  for (uint64_t i = 0; i < n; i++)
+    assert_int_equal (blist_free (bl, nr_blocks - 1 - 2 * i, 1), 0);
+}
+
 static void
 assert_alloc (struct blist *bl, uint64_t at_least, uint64_t at_most,
               uint64_t start, uint64_t count)
@@ -146,6 +158,7 @@ test_run_crosses (void **state)
   for (uint64_t border = 64; border <= 1 << 24; border *= 64) {
     struct blist *bl = new_with_run ((1 << 24) + 100, border - 3, 8);
 
+    free_singles (bl, 20);
     assert_no_space (bl, 9); /* lowers all bounds to 9 */
     assert_int_equal (blist_free (bl, border - 20, 2), 0);
     assert_no_space (bl, 9);
@@ -154,28 +167,37 @@ test_run_crosses (void **state)
     assert_int_equal (blist_free (bl, border - 1, 2), 0);
     assert_alloc (bl, 2, 100, border - 20, 2);
     assert_alloc (bl, 2, 100, border - 1, 2);
-    assert_no_space (bl, 1);
+    assert_no_space (bl, 2);
     blist_destroy (bl);
   }
 }
 
-/* Bounds of the nodes on both sides say "too small", the run is not. */
+/* Bounds of the nodes on both sides of a border say "too small", the run over
+ * it is not; one half was there when the search lowered the bounds.
+ */
+static void
+run_between_small_bounds (uint64_t half, bool left_first)
+{
+  const uint64_t border = 64 * 4096;
+  const uint64_t left = border - half, right = border;
+  struct blist *bl = new_with_run (3 * border, left_first ? left : right, half);
+
+  free_singles (bl, half + 1);
+  assert_no_space (bl, half + 1);
+  assert_int_equal (blist_free (bl, left_first ? right : left, half), 0);
+  assert_no_space (bl, 2 * half + 1);
+  blist_seek (bl, 0);
+  assert_alloc (bl, 2 * half, 2 * half, left, 2 * half);
+  blist_destroy (bl);
+}
+
 static void
 test_run_between_small_bounds (void **state)
 {
-  const uint64_t nr_blocks = 3 * 64 * 4096;
-
   (void) state;
   for (uint64_t half = 1; half <= 5000; half = half * 3 + 1) {
-    uint64_t start = 64 * 4096 - half;
-    struct blist *bl = new_with_run (nr_blocks, start, half);
-
-    assert_no_space (bl, half + 1);
-    assert_int_equal (blist_free (bl, start + half, half), 0);
-    assert_no_space (bl, 2 * half + 1);
-    blist_seek (bl, 0);
-    assert_alloc (bl, 2 * half, 2 * half, start, 2 * half);
-    blist_destroy (bl);
+    run_between_small_bounds (half, true);
+    run_between_small_bounds (half, false);
   }
 }
 

@@ -331,6 +331,32 @@ test_zone_bound (void **state)
   assert_int_equal (bytes_mapped, 0);
 }
 
+/* What a dropped object used goes back to the system, but for one chunk a
+ * kind, here of 2 MiB.
+ */
+static void
+test_memory_goes_back (void **state)
+{
+  const size_t few = 3 * ((size_t) 2 << 20);
+  struct swzone *zone;
+  struct swmeta *map;
+
+  (void) state;
+  assert_int_equal (swzone_create (64, UINT64_C (1) << 30, &zone), 0);
+  assert_int_equal (swmeta_create (zone, 512 * 512, &map), 0);
+  for (unsigned round = 0; round < 3; round++) {
+    for (pgno_t p = 0; p < 512 * 512; p += 16)
+      assert_int_equal (swmeta_prepare (map, p, 1), 0);
+    assert_true (bytes_mapped > 2 * few);
+    for (pgno_t p = 0; p < 512 * 512; p += SHARD_PAGES)
+      swmeta_free (map, p, SHARD_PAGES, ignore, NULL);
+    assert_in_range (bytes_mapped, 1, few);
+  }
+  swmeta_destroy (map);
+  swzone_destroy (zone);
+  assert_int_equal (bytes_mapped, 0);
+}
+
 int
 main (void)
 {
@@ -338,6 +364,7 @@ main (void)
     cmocka_unit_test (test_blist),
     cmocka_unit_test (test_swmeta),
     cmocka_unit_test (test_zone_bound),
+    cmocka_unit_test (test_memory_goes_back),
   };
 
   return cmocka_run_group_tests (tests, NULL, NULL);

@@ -50,7 +50,7 @@ naive_goes_on (uint64_t a, uint64_t b)
 static void
 expect (pgno_t pgno, uint64_t word, uint64_t last)
 {
-  struct swmeta_run *r = &expected.run[expected.nr - 1];
+  struct swmeta_run *r = &expected.run[max_u64 (expected.nr, 1) - 1];
 
   if (expected.nr > 0 && r->pgno + r->nr_pages == pgno &&
       naive_goes_on (last, word)) {

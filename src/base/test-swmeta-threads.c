@@ -9,6 +9,7 @@
 #include "test-util.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -18,7 +19,7 @@
 #define THREADS  4u
 #define SHARDS   16u /* of each thread */
 #define NR_PAGES (UINT64_C (1) << 40)
-#define NR_OPS   60000u
+#define NR_OPS   100000u
 
 struct worker {
   pthread_t thread;
@@ -167,11 +168,76 @@ test_threads (void **state)
   swzone_destroy (zone);
 }
 
+/* ---- the first entries below an inner node, by two at once ---- */
+
+#define ROUNDS 20000u
+
+struct racer {
+  pthread_t thread;
+  struct swmeta *map;
+  atomic_uint *arrived;
+  unsigned number;
+  unsigned wrong;
+};
+
+static void
+no_run (void *arg, const struct swmeta_run *run)
+{
+  (void) run;
+  ++*(unsigned *) arg;
+}
+
+static void *
+race (void *arg)
+{
+  struct racer *r = arg;
+  struct swent ent = { .word = word_for (7) };
+
+  for (unsigned round = 0; round < ROUNDS; round++) {
+    pgno_t pgno = (round * UINT64_C (512) + r->number) * SHARD_PAGES;
+
+    atomic_fetch_add (r->arrived, 1);
+    while (atomic_load (r->arrived) < 2 * (round + 1))
+      sched_yield ();
+    r->wrong += swmeta_build (r->map, pgno, 1, &ent, no_run, &r->wrong) != 0;
+  }
+  return NULL;
+}
+
+static void
+test_first_touch (void **state)
+{
+  struct racer racers[2] = { { .number = 0 }, { .number = 1 } };
+  struct swzone *zone;
+  struct swmeta *map;
+  atomic_uint arrived = 0;
+
+  (void) state;
+  assert_int_equal (swzone_create (sizeof (struct swent), 1 << 30, &zone), 0);
+  assert_int_equal (swmeta_create (zone, NR_PAGES, &map), 0);
+  for (unsigned i = 0; i < 2; i++) {
+    racers[i].map = map;
+    racers[i].arrived = &arrived;
+    assert_int_equal (
+        pthread_create (&racers[i].thread, NULL, race, &racers[i]), 0);
+  }
+  for (unsigned i = 0; i < 2; i++) {
+    assert_int_equal (pthread_join (racers[i].thread, NULL), 0);
+    assert_int_equal (racers[i].wrong, 0);
+  }
+  assert_null (swmeta_check (map));
+  assert_int_equal (swmeta_nr_entries (map), 2 * ROUNDS);
+  swmeta_destroy (map);
+  assert_int_equal (swzone_bytes (zone), 0);
+  swzone_destroy (zone);
+}
+
 int
 main (void)
 {
   const struct CMUnitTest tests[] = {
     cmocka_unit_test (test_threads),
+    cmocka_unit_test (test_first_touch),
   };
 
   return cmocka_run_group_tests (tests, NULL, NULL);

@@ -311,6 +311,11 @@ test_reserve (void **state)
   assert_int_equal (swmeta_nr_entries (other), 1);
   assert_null (swmeta_check (other));
   swmeta_destroy (other);
+  reserved = swzone_bytes (zone);
+  other = new_map (zone, UINT64_C (1) << 52); /* refused at once */
+  assert_int_equal (swmeta_reserve (other), ENOMEM);
+  assert_int_equal (swzone_bytes (zone), reserved);
+  swmeta_destroy (other);
   destroy (zone, map);
 }
 
