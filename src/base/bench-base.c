@@ -260,7 +260,7 @@ static void
 bench_blist_sizes (void)
 {
   struct blist *small, *large;
-  double a[REPEATS], b[REPEATS], c[REPEATS], base;
+  double a[REPEATS], b[REPEATS], c[REPEATS], base, random_small;
   uint64_t nr;
 
   must (blist_create (BLOCKS_1G, &small));
@@ -275,10 +275,12 @@ bench_blist_sizes (void)
   }
   base = report ("blist next fit, 1 GiB", median (a), "ns/op", 0);
   report ("blist next fit, 16 TiB", median (b), "ns/op", 0);
-  report ("blist at random places, 1 GiB", repeat (at_random, small), "ns/op",
-          0);
+  random_small = repeat (at_random, small);
+  report ("blist at random places, 1 GiB", random_small, "ns/op", 0);
   report ("blist at random places, 16 TiB", median (c), "ns/op", 0);
   report ("blist next fit, 16 TiB : 1 GiB", median (b) / base, "times", 1.5);
+  report ("blist random 16 TiB : random 1 GiB", median (c) / random_small,
+          "times", 6);
   report ("blist random 16 TiB : next fit 1 GiB", median (c) / base, "times",
           6);
   report ("blist memory, 1 GiB", blist_bytes (small) * 8.0 / BLOCKS_1G,
