@@ -80,13 +80,26 @@ open_volume (struct store *s, const struct store_volume_config *vc)
     .direct = direct[s->config.direct],
     .lock_wait_ns = s->config.lock_wait_ns,
   };
-  int err = vc->path != NULL ? volume_open_path (vc->path, &options, vp)
-                             : volume_open_memory ("mem", vc->size_bytes,
-                                                   s->config.sparse, vp);
+  int err = 0;
 
+  if (vc->ready != NULL)
+    *vp = vc->ready;
+  else if (vc->path != NULL)
+    err = volume_open_path (vc->path, &options, vp);
+  else
+    err = volume_open_memory ("mem", vc->size_bytes, s->config.sparse, vp);
   if (err == 0)
     s->nr_volumes++;
   return err;
+}
+
+/* After a failure: what the caller had opened stays the caller's. */
+static void
+return_volumes (struct store *s, const struct store_config *config)
+{
+  for (unsigned i = 0; i < s->nr_volumes; i++)
+    if (config->volumes[i].ready != NULL)
+      s->volumes[i] = NULL;
 }
 
 static uint64_t
@@ -158,6 +171,7 @@ store_open (const struct store_config *config, struct store **sp)
   err = build (s);
   s->config.volumes = NULL; /* the caller's; not needed any more */
   if (err) {
+    return_volumes (s, config);
     store_close (s);
     return err;
   }

@@ -14,6 +14,7 @@
 
 #include "types.h"
 
+struct volume;
 struct store;
 struct conn; /* one client's connection to one export */
 
@@ -30,8 +31,10 @@ enum store_direct {
 };
 
 struct store_volume_config {
-  const char *path;    /* NULL: memory */
-  uint64_t size_bytes; /* of memory */
+  const char *path;     /* NULL: memory */
+  uint64_t size_bytes;  /* of memory */
+  struct volume *ready; /* not NULL: opened by the caller, for the store to
+                         * have and to close once store_open has worked */
 };
 
 struct store_config {
