@@ -30,8 +30,10 @@ const char *const req_kind_names[REQ_KINDS] = {
 static int
 refuse (struct store *s, const char *export, const char *what, int err)
 {
-  log_limited (&s->client_limit, LOG_ERROR, "export '%.300s': %s", export,
-               what);
+  char shown[300];
+
+  export_name_show (export, shown, sizeof shown);
+  log_limited (&s->client_limit, LOG_ERROR, "export '%s': %s", shown, what);
   return err;
 }
 

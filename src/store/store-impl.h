@@ -40,6 +40,10 @@ struct export_name {
 extern const char *export_name_parse (const char *text,
                                       struct export_name *name);
 extern void hex_put (char *text, const uint8_t *bytes, size_t nr);
+/* A client's text for a message, cut to fit: what is no character, or steers
+ * a terminal or ends a line of the log, becomes a question mark.
+ */
+extern void export_name_show (const char *text, char *to, size_t bytes);
 
 /* ---- who a client is, as far as owning goes ---- */
 
