@@ -48,19 +48,20 @@ space_changed (void *arg, enum space_level level)
     [SPACE_LEVEL_FULL] = SPACE_FULL,
   };
   struct store *s = arg;
-  void (*fn) (void *, enum space_state) = atomic_load (&s->on_space);
 
   log_write (says[level].level, "%s", says[level].text);
-  if (fn != NULL)
-    fn (s->on_space_arg, state[level]);
+  LOCK_SCOPE (&s->news_lock);
+  if (s->on_space != NULL)
+    s->on_space (s->on_space_arg, state[level]);
 }
 
 void
 store_on_space (struct store *s, void (*fn) (void *arg, enum space_state state),
                 void *arg)
 {
+  LOCK_SCOPE (&s->news_lock);
+  s->on_space = fn;
   s->on_space_arg = arg;
-  atomic_store (&s->on_space, fn);
 }
 
 /* ---- open ---- */
@@ -160,6 +161,7 @@ store_open (const struct store_config *config, struct store **sp)
   s->config.default_name = NULL;
   s->opened_ns = env_now_ns ();
   lock_init (&s->lock, LOCK_STORE, "store");
+  lock_init (&s->news_lock, LOCK_LEAF, "store news");
   cond_init (&s->changed);
   if (config->default_name != NULL) {
     s->default_name = strdup (config->default_name);
@@ -214,6 +216,7 @@ store_close (struct store *s)
   for (unsigned i = 0; i < s->nr_volumes; i++)
     volume_close (s->volumes[i]);
   cond_destroy (&s->changed);
+  lock_destroy (&s->news_lock);
   lock_destroy (&s->lock);
   free (s->default_name);
   free (s);
@@ -251,7 +254,8 @@ linger_left_ns (struct store *s, const struct export *x, uint64_t now_ns)
   uint64_t linger_ns = atomic_load (&x->written)
                            ? s->config.linger_ns
                            : s->config.linger_unwritten_ns;
-  uint64_t gone_ns = now_ns - x->closed_ns;
+  /* The caller may have looked at the clock before the last one left. */
+  uint64_t gone_ns = now_ns > x->closed_ns ? now_ns - x->closed_ns : 0;
 
   return gone_ns < linger_ns ? linger_ns - gone_ns : 0;
 }
@@ -347,14 +351,11 @@ store_list (struct store *s, store_name_fn fn, void *arg)
 
   /* From name to name, so that fn is called with no lock held. */
   for (;;) {
-    struct export *x = NULL;
+    struct export *x;
     int err;
 
     lock_acquire (&s->lock);
-    for (unsigned i = 0; i < s->nr_exports && x == NULL; i++)
-      if (s->exports[i]->made && !s->exports[i]->unnamed &&
-          strcmp (s->exports[i]->name, name) > 0)
-        x = s->exports[i];
+    x = table_next (s, name);
     if (x != NULL) {
       strcpy (name, x->name);
       strcpy (description, x->description);

@@ -251,7 +251,9 @@ extern void store_each_bound (struct store *s,
                               void *arg);
 
 /* Told when the pool becomes full or almost full, or no longer is; called
- * from whatever thread noticed, with no lock held; must not block.
+ * from whatever thread noticed, one at a time; must not block, nor call the
+ * store.  When store_on_space returns, what was told before it is told no
+ * more.
  */
 extern void store_on_space (struct store *s,
                             void (*fn) (void *arg, enum space_state state),

@@ -157,6 +157,27 @@ rig_close (struct rig *rig)
   log_set (NULL, NULL);
 }
 
+/* The fixture of most tests: the state is a rig with the usual config. */
+#define POOL_BYTES (64 * MIB)
+#define CASE(f)    cmocka_unit_test_setup_teardown (f, setup, teardown)
+
+static inline int
+setup (void **state)
+{
+  static struct rig rig;
+
+  rig_open (&rig, &test_config, POOL_BYTES);
+  *state = &rig;
+  return 0;
+}
+
+static inline int
+teardown (void **state)
+{
+  rig_close (*state);
+  return 0;
+}
+
 /* ---- clients ---- */
 
 /* Four peers; a and b differ in all but the kind. */
