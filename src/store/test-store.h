@@ -123,6 +123,7 @@ struct rig {
 };
 
 static const struct store_config test_config = {
+  .sparse = true,
   .reserve = -1,
   .linger_ns = 600 * NS_PER_S,
   .linger_unwritten_ns = 10 * NS_PER_S,
@@ -138,7 +139,7 @@ rig_open (struct rig *rig, const struct store_config *config, uint64_t bytes)
 
   log_set (test_log_keep, NULL);
   memset (test_log, 0, sizeof test_log);
-  assert_int_equal (volume_open_memory ("mem", bytes, true, &memory), 0);
+  assert_int_equal (volume_open_memory ("mem", bytes, c.sparse, &memory), 0);
   assert_int_equal (volume_open_fault (memory, &rig->fault), 0);
   vc.ready = rig->fault;
   c.volumes = &vc;
