@@ -50,7 +50,7 @@ space_changed (void *arg, enum space_level level)
   struct store *s = arg;
 
   log_write (says[level].level, "%s", says[level].text);
-  LOCK_SCOPE (&s->on_space_lock);
+  LOCK_SCOPE (&s->news_lock);
   if (s->on_space != NULL)
     s->on_space (s->on_space_arg, state[level]);
 }
@@ -59,9 +59,9 @@ void
 store_on_space (struct store *s, void (*fn) (void *arg, enum space_state state),
                 void *arg)
 {
-  LOCK_SCOPE (&s->on_space_lock);
-  s->on_space_arg = arg;
+  LOCK_SCOPE (&s->news_lock);
   s->on_space = fn;
+  s->on_space_arg = arg;
 }
 
 /* ---- open ---- */
@@ -81,13 +81,26 @@ open_volume (struct store *s, const struct store_volume_config *vc)
     .direct = direct[s->config.direct],
     .lock_wait_ns = s->config.lock_wait_ns,
   };
-  int err = vc->path != NULL ? volume_open_path (vc->path, &options, vp)
-                             : volume_open_memory ("mem", vc->size_bytes,
-                                                   s->config.sparse, vp);
+  int err = 0;
 
+  if (vc->ready != NULL)
+    *vp = vc->ready;
+  else if (vc->path != NULL)
+    err = volume_open_path (vc->path, &options, vp);
+  else
+    err = volume_open_memory ("mem", vc->size_bytes, s->config.sparse, vp);
   if (err == 0)
     s->nr_volumes++;
   return err;
+}
+
+/* After a failure: what the caller had opened stays the caller's. */
+static void
+return_volumes (struct store *s, const struct store_config *config)
+{
+  for (unsigned i = 0; i < s->nr_volumes; i++)
+    if (config->volumes[i].ready != NULL)
+      s->volumes[i] = NULL;
 }
 
 static uint64_t
@@ -148,7 +161,7 @@ store_open (const struct store_config *config, struct store **sp)
   s->config.default_name = NULL;
   s->opened_ns = env_now_ns ();
   lock_init (&s->lock, LOCK_STORE, "store");
-  lock_init (&s->on_space_lock, LOCK_LEAF, "on_space");
+  lock_init (&s->news_lock, LOCK_LEAF, "store news");
   cond_init (&s->changed);
   if (config->default_name != NULL) {
     s->default_name = strdup (config->default_name);
@@ -160,6 +173,7 @@ store_open (const struct store_config *config, struct store **sp)
   err = build (s);
   s->config.volumes = NULL; /* the caller's; not needed any more */
   if (err) {
+    return_volumes (s, config);
     store_close (s);
     return err;
   }
@@ -202,8 +216,8 @@ store_close (struct store *s)
   for (unsigned i = 0; i < s->nr_volumes; i++)
     volume_close (s->volumes[i]);
   cond_destroy (&s->changed);
+  lock_destroy (&s->news_lock);
   lock_destroy (&s->lock);
-  lock_destroy (&s->on_space_lock);
   free (s->default_name);
   free (s);
 }
@@ -240,7 +254,8 @@ linger_left_ns (struct store *s, const struct export *x, uint64_t now_ns)
   uint64_t linger_ns = atomic_load (&x->written)
                            ? s->config.linger_ns
                            : s->config.linger_unwritten_ns;
-  uint64_t gone_ns = now_ns - x->closed_ns;
+  /* The caller may have looked at the clock before the last one left. */
+  uint64_t gone_ns = now_ns > x->closed_ns ? now_ns - x->closed_ns : 0;
 
   return gone_ns < linger_ns ? linger_ns - gone_ns : 0;
 }
@@ -321,6 +336,10 @@ store_remove (struct store *s, const char *name, bool force)
   x->nr_conns++;
   lock_release (&s->lock);
   object_kill (x->o);
+  /* A write that looked before it was killed may be publishing: the walk of
+   * the drop, which looks for shards in use with no lock, would miss it.
+   */
+  object_fence (x->o);
   object_drop (x->o);
   export_put (s, x);
   return 0;
@@ -336,14 +355,11 @@ store_list (struct store *s, store_name_fn fn, void *arg)
 
   /* From name to name, so that fn is called with no lock held. */
   for (;;) {
-    struct export *x = NULL;
+    struct export *x;
     int err;
 
     lock_acquire (&s->lock);
-    for (unsigned i = 0; i < s->nr_exports && x == NULL; i++)
-      if (s->exports[i]->made && !s->exports[i]->unnamed &&
-          strcmp (s->exports[i]->name, name) > 0)
-        x = s->exports[i];
+    x = table_next (s, name);
     if (x != NULL) {
       strcpy (name, x->name);
       strcpy (description, x->description);
