@@ -290,6 +290,13 @@ check_modify (struct conn *c, uint64_t off, uint64_t bytes)
   return err;
 }
 
+/* Is what was found out about the object void by now? */
+static int
+check_lives (const struct conn *c)
+{
+  return atomic_load (&c->fenced) || object_is_dead (c->x->o) ? ESHUTDOWN : 0;
+}
+
 int
 conn_read (struct conn *c, void *buf, uint64_t off, uint32_t bytes)
 {
@@ -323,7 +330,7 @@ conn_flush (struct conn *c)
    * that the data are where the process finds them.
    */
   count_in (c, REQ_FLUSH, 0);
-  err = atomic_load (&c->fenced) || object_is_dead (c->x->o) ? ESHUTDOWN : 0;
+  err = check_lives (c);
   return count_out (c, REQ_FLUSH, err);
 }
 
@@ -363,6 +370,8 @@ conn_cache (struct conn *c, uint64_t off, uint32_t bytes)
   /* Nothing is kept in front of the volumes, so there is nothing to fill. */
   count_in (c, REQ_CACHE, bytes);
   err = check_range (c, off, bytes);
+  if (err == 0)
+    err = check_lives (c);
   return count_out (c, REQ_CACHE, err);
 }
 
@@ -411,5 +420,7 @@ conn_extents (struct conn *c, uint64_t off, uint32_t bytes, bool one,
   err = check_range (c, off, bytes);
   if (err == 0 && bytes > 0)
     err = extents (c, off, bytes, one, fn, arg);
+  if (err == 0)
+    err = check_lives (c); /* the holes may be those of its death */
   return count_out (c, REQ_EXTENTS, err);
 }
