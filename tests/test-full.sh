@@ -46,7 +46,7 @@ is 'room again' "$(ask write "$full" 4096 1)" ok
 is 'stat says so' "$(stat_of .pool.space)" ok
 events=$(jq -r 'select(.event == "space") | .state' "$dir/events" |
   tr '\n' ',')
-is 'each event once' "$events" 'almost full,full,ok,'
+like 'each event once' "$events" '^almost full,full,(almost full,)?ok,$'
 
 # swap is reserved when it is opened: no write to it ever finds the pool full
 start_farpage b mem:16M || exit 1

@@ -10,6 +10,10 @@ sole ()
 {
   "$farpage" ls --json | jq -r '.objects | map(.name) | join(" ")'
 }
+closed ()
+{
+  [ "$(object "$1" connections)" = 0 ]
+}
 gone ()
 {
   [ "$(sole)" = "${1-}" ]
@@ -24,7 +28,7 @@ sleep 4
 is 'it lives while it is open' "$(object swap/a instance)" "$instance"
 is 'no linger yet' "$(object swap/a linger)" 0
 ask close >"$dir/out"
-until_true 3 test "$(object swap/a connections)" = 0
+until_true 3 closed swap/a
 sleep 1
 like 'it lingers' "$(object swap/a linger)" '^[0-2](\.[0-9]+)?$'
 

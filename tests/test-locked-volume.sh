@@ -23,9 +23,8 @@ start_farpage third "$dir/vol2" durability=volatile || exit 1
 (run_nbdkit -f -U "$dir/fourth.sock" "$plugin" "$dir/vol2" durability=volatile \
   control="$dir/fourth.ctl") >"$dir/fourth.log" 2>&1 </dev/null &
 pids+=($!)
-sleep 2
-ok 'the waiting server says so' grep -q 'vol2: is in use; waiting' \
-  "$dir/fourth.log"
+ok 'the waiting server says so' until_true 15 \
+  grep -q 'vol2: is in use; waiting' "$dir/fourth.log"
 ok 'stop' "$farpage" stop
 until_true 5 test -S "$dir/fourth.ctl"
 ok 'a server that waited starts' "$farpage" stop --socket "$dir/fourth.ctl"

@@ -45,8 +45,11 @@ until_true 20 test -S "$control" || no "no server: $(cat "$log")"
 port=$(ss -Hltnp | sed -n "s/.*127\.0\.0\.1:\([0-9]*\) .*pid=$server,.*/\1/p")
 "$farpage" create disk 64M
 in_and_out 'file, TCP' "nbd://127.0.0.1:$port/disk"
-like 'the peer is told' "$(script "open $port disk" 'write 0 4096 1' >"$dir/out"
-  exec 3<>"/dev/tcp/127.0.0.1/$port"; stat_of '.pool.size_bytes > 0')" true
+open_client
+ask open "$port" disk >"$dir/out"
+like 'the peer is told' "$(stat_of '.connections[0].peer')" '^127\.0\.0\.1:[0-9]+$'
+is 'write' "$(ask write 0 4096 1)" ok
+is 'its owner is its address' "$(object disk owner)" 127.0.0.1
 ok 'from server to server' nbdcopy -C 4 "$memory" \
   "nbd://127.0.0.1:$port/disk"
 ok 'out' nbdcopy "nbd://127.0.0.1:$port/disk" "$dir/back"

@@ -51,8 +51,11 @@ fio --name=a --ioengine=nbd --uri="$(uri disk)" --rw=randrw --bs=4k \
   --iodepth=16 --time_based --runtime=20 --size=32M >"$dir/fio.out" 2>&1 &
 client=$!
 pids+=($client)
-until_true 10 test "$(stat_of '.requests.write.count > 20')" = true ||
-  sleep 2
+busy ()
+{
+  [ "$(stat_of '.requests.write.count > 100')" = true ]
+}
+until_true 10 busy || no 'fio does nothing'
 like 'fio: farpage stop' "$("$farpage" stop)" '^stopped'
 wait $client
 unlike 'fio: no reply is an error' "$(cat "$dir/fio.out")" \
