@@ -19,6 +19,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "env.h"
@@ -65,6 +66,33 @@ store_on_space (struct store *s, void (*fn) (void *arg, enum space_state state),
 }
 
 /* ---- open ---- */
+
+/* Would the lock of a volume be waited for in vain, since we have it? */
+static bool
+same_place (const char *a, const char *b)
+{
+  struct stat x, y;
+
+  if (a == NULL || b == NULL || stat (a, &x) == -1 || stat (b, &y) == -1)
+    return false;
+  if (S_ISBLK (x.st_mode) && S_ISBLK (y.st_mode))
+    return x.st_rdev == y.st_rdev;
+  return x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+static int
+check_given_once (const struct store_config *config)
+{
+  for (unsigned i = 0; i < config->nr_volumes; i++)
+    for (unsigned j = 0; j < i; j++)
+      if (same_place (config->volumes[i].path, config->volumes[j].path)) {
+        log_write (LOG_ERROR,
+                   "%s: the volume is given twice (name each volume once)",
+                   config->volumes[i].path);
+        return EINVAL;
+      }
+  return 0;
+}
 
 static int
 open_volume (struct store *s, const struct store_volume_config *vc)
@@ -154,6 +182,9 @@ store_open (const struct store_config *config, struct store **sp)
 
   if (config->nr_volumes == 0 || config->nr_volumes > VOLUMES_MAX)
     return EINVAL;
+  err = check_given_once (config);
+  if (err)
+    return err;
   s = calloc (1, sizeof *s);
   if (s == NULL)
     return ENOMEM;
