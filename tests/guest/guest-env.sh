@@ -25,6 +25,13 @@ host ()
   return "$host_status"
 }
 
+# load COMMAND...: run it with pages that may be swapped out, the files it
+# makes in a tmpfs too; the script itself stays out of swap.
+load ()
+{
+  sh -c 'echo 0 > /sys/fs/cgroup/cgroup.procs && exec "$@"' load "$@"
+}
+
 # fail TEXT: end the script as failed.
 fail ()
 {

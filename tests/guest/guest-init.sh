@@ -14,8 +14,20 @@
 # so that no kernel message can break a result in two.
 
 export PATH=/usr/sbin:/usr/bin:/applets HOME=/root LC_ALL=C
-mount -t proc proc /proc
-mount -t sysfs sysfs /sys
+
+# The harness and the script stay out of swap, so that a guest under pressure
+# can be driven, and so that what is on swap is what the script put there with
+# `load`.  Pages belong to the group of whoever made them: hence the exec.
+if [ "${1-}" != again ]; then
+  mount -t proc proc /proc
+  mount -t sysfs sysfs /sys
+  mount -t cgroup2 cgroup /sys/fs/cgroup
+  echo +memory > /sys/fs/cgroup/cgroup.subtree_control
+  mkdir /sys/fs/cgroup/harness
+  echo 0 > /sys/fs/cgroup/harness/memory.swap.max
+  echo 0 > /sys/fs/cgroup/harness/cgroup.procs
+  exec /init again
+fi
 mount -t devtmpfs dev /dev 2> /dev/null
 mount -t tmpfs -o mode=755 run /run
 
@@ -41,6 +53,16 @@ ip address add 10.0.2.15/24 dev eth0    # no route: only the host is reached
 mkfifo /run/output
 while IFS= read -r line; do printf '| %s\n' "$line"; done < /run/output &
 output_pid=$!
+
+# What hangs, shortly before the host gives up.
+# shellcheck source=/dev/null
+. /guest/params
+(
+  sleep $((GUEST_TIMEOUT - 8))
+  echo 8 > /proc/sys/kernel/printk
+  for key in m l w; do echo $key > /proc/sysrq-trigger; done
+) > /dev/null 2>&1 < /dev/null &
+
 read -r uptime _ < /proc/uptime
 say "START $uptime"
 (

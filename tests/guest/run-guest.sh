@@ -73,6 +73,7 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/run-guest.XXXXXX") || exit 1
 make_archives ()
 {
   local item n=1 name value
+  params+=("GUEST_TIMEOUT=$timeout")
   mkdir -p "$work/add/guest"
   cp "$script" "$work/add/guest/script"
   for item in ${ports[@]+"${ports[@]}"}; do
