@@ -13,6 +13,7 @@
 
 #include <endian.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <setjmp.h>
@@ -44,6 +45,7 @@ struct row {
 
 static char *line[LINES_MAX];
 static unsigned nr_lines;
+static char volume_path[PATH_MAX];
 
 struct field {
   const char *name;
@@ -107,6 +109,31 @@ read_document (void **state)
   }
   fclose (f);
   return nr_lines < LINES_MAX ? 0 : -1;
+}
+
+/* An empty file for a volume; remove_file () takes it away, come what may. */
+static int
+make_file (void **state)
+{
+  const char *tmp = getenv ("TMPDIR");
+  int fd;
+
+  (void) state;
+  snprintf (volume_path, sizeof volume_path, "%s/farpage-format.XXXXXX",
+            tmp != NULL ? tmp : "/tmp");
+  fd = mkostemp (volume_path, O_CLOEXEC);
+  if (fd == -1)
+    return -1;
+  if (ftruncate (fd, PATH_BYTES) == -1)
+    unlink (volume_path);
+  return close (fd);
+}
+
+static int
+remove_file (void **state)
+{
+  (void) state;
+  return unlink (volume_path);
 }
 
 static int
@@ -275,18 +302,15 @@ label_number (const uint8_t *label, const char *name)
 static void
 test_written (void **state)
 {
-  char path[] = "/tmp/farpage-format.XXXXXX";
-  int fd = mkstemp (path);
+  const struct volume_path_options options = { 0 };
+  int fd = open (volume_path, O_RDWR | O_CLOEXEC);
   uint8_t *area = malloc (LABEL_AREA_BYTES);
   struct volume *v;
 
   (void) state;
   assert_true (fd >= 0);
   assert_non_null (area);
-  assert_int_equal (ftruncate (fd, PATH_BYTES), 0);
-  assert_int_equal (
-      volume_open_path (path, &(struct volume_path_options){ 0 }, &v), 0);
-  unlink (path);
+  assert_int_equal (volume_open_path (volume_path, &options, &v), 0);
   assert_int_equal (v->size_bytes, VOLUME_BYTES_MIN + 5 * PAGE_BYTES);
   assert_int_equal (pread (fd, area, LABEL_AREA_BYTES, 0), LABEL_AREA_BYTES);
   assert_memory_equal (area, DISK_LABEL_MAGIC, 8);
@@ -306,16 +330,14 @@ static void
 test_refused (void **state)
 {
   static const uint64_t places[] = { 0, 8, 12, 40, 4091 };
-  char path[] = "/tmp/farpage-format.XXXXXX";
-  int fd = mkstemp (path);
+  const struct volume_path_options options = { 0 };
+  int fd = open (volume_path, O_RDWR | O_CLOEXEC);
   struct disk_label good, bad;
   struct volume *v;
 
   (void) state;
   assert_true (fd >= 0);
-  assert_int_equal (ftruncate (fd, PATH_BYTES), 0);
-  assert_int_equal (
-      volume_open_path (path, &(struct volume_path_options){ 0 }, &v), 0);
+  assert_int_equal (volume_open_path (volume_path, &options, &v), 0);
   volume_close (v);
   assert_int_equal (pread (fd, &good, sizeof good, 0), sizeof good);
   for (unsigned i = 0; i <= sizeof places / sizeof places[0]; i++) {
@@ -326,21 +348,21 @@ test_refused (void **state)
     if (i == sizeof places / sizeof places[0])
       bad.crc ^= 1;
     assert_int_equal (pwrite (fd, &bad, sizeof bad, 0), sizeof bad);
-    assert_int_equal (
-        volume_open_path (path, &(struct volume_path_options){ 0 }, &v),
-        EEXIST);
+    assert_int_equal (volume_open_path (volume_path, &options, &v), EEXIST);
   }
   close (fd);
-  unlink (path);
 }
 
 int
 main (void)
 {
   const struct CMUnitTest tests[] = {
-    cmocka_unit_test (test_label),   cmocka_unit_test (test_entry),
-    cmocka_unit_test (test_numbers), cmocka_unit_test (test_words),
-    cmocka_unit_test (test_written), cmocka_unit_test (test_refused),
+    cmocka_unit_test (test_label),
+    cmocka_unit_test (test_entry),
+    cmocka_unit_test (test_numbers),
+    cmocka_unit_test (test_words),
+    cmocka_unit_test_setup_teardown (test_written, make_file, remove_file),
+    cmocka_unit_test_setup_teardown (test_refused, make_file, remove_file),
   };
 
   return cmocka_run_group_tests_name ("format", tests, read_document,
