@@ -230,6 +230,40 @@ test_wait (void **state)
   disk_close (d);
 }
 
+/* However many wait for space, they hold nothing that an overwrite needs. */
+static void
+wait_many (enum disk_kind kind)
+{
+  uint64_t nr;
+  struct disk *d = full_disk (kind, 1024, &nr);
+  uint64_t slice = space_slice_max (d->sp);
+  struct call *c[2 * BATCHES];
+  uint64_t begin = env_now_ns ();
+
+  space_drop_begin (d->sp);
+  for (uint64_t i = 0; i < 2 * BATCHES; i++)
+    c[i] = call_start (d, CALL_WRITE, 9, PAGES (nr + i / 2 * slice) + i % 2 * 7,
+                       i % 2 ? 5 : PAGES (slice));
+  nap_ns (300 * NS_PER_MS);
+  assert_int_equal (disk_fill (d, 77, 5, PAGES (nr) - 9), 0);
+  disk_expect (d, 77, 5, PAGES (nr) - 9);
+  assert_in_range (env_now_ns () - begin, 0, 8 * NS_PER_S);
+  for (uint64_t i = 0; i < 2 * BATCHES; i++)
+    assert_false (atomic_load (&c[i]->over));
+  space_drop_done (d->sp);
+  for (uint64_t i = 0; i < 2 * BATCHES; i++)
+    assert_int_equal (call_join (c[i]), ENOSPC);
+  disk_close (d);
+}
+
+static void
+test_wait_many (void **state)
+{
+  UNUSED (state);
+  wait_many (DISK_MEMORY);
+  wait_many (DISK_FILE);
+}
+
 /* No request waits longer than ten seconds, of however many slices it is and
  * though now and then one gets its room.
  */
@@ -369,15 +403,11 @@ int
 main (void)
 {
   static const struct CMUnitTest tests[] = {
-    cmocka_unit_test (test_holes),
-    cmocka_unit_test (test_full),
-    cmocka_unit_test (test_full_straddling),
-    cmocka_unit_test (test_kept_zeros),
-    cmocka_unit_test (test_reserved),
-    cmocka_unit_test (test_wait),
-    cmocka_unit_test (test_wait_ends),
-    cmocka_unit_test (test_drop_race),
-    cmocka_unit_test (test_dead),
+    cmocka_unit_test (test_holes),           cmocka_unit_test (test_full),
+    cmocka_unit_test (test_full_straddling), cmocka_unit_test (test_kept_zeros),
+    cmocka_unit_test (test_reserved),        cmocka_unit_test (test_wait),
+    cmocka_unit_test (test_wait_many),       cmocka_unit_test (test_wait_ends),
+    cmocka_unit_test (test_drop_race),       cmocka_unit_test (test_dead),
     cmocka_unit_test (test_no_memory),
   };
 
