@@ -196,6 +196,53 @@ test_zero (void **state)
   rm ("n");
 }
 
+/* ---- edges ---- */
+
+/* Requests of a few bytes around each edge of a page, and at the disk's end,
+ * which is no page's.
+ */
+static void
+test_edges (void **state)
+{
+  enum {
+    SIZE = 3 * PAGE + 1
+  };
+  uint8_t model[SIZE] = { 0 }, buf[SIZE];
+  uint8_t byte = 0;
+  void *h;
+
+  (void) state;
+  create ("n", SIZE);
+  h = open_it ("n");
+  for (int edge = 0; edge <= SIZE; edge += PAGE)
+    for (int off = edge - 2; off <= edge + 2; off++)
+      for (int len = 0; len <= 4; len++) {
+        if (off < 0 || off + len > SIZE)
+          continue;
+        memset (buf, ++byte, sizeof buf);
+        assert_int_equal (p->pwrite (h, buf, len, off, 0), 0);
+        memset (model + off, byte, len);
+        if (byte % 5 == 0) {
+          assert_int_equal (byte % 2 ? p->trim (h, len, off, 0)
+                                     : p->zero (h, len, off, 0),
+                            0);
+          memset (model + off, 0, len);
+        }
+        assert_int_equal (p->pread (h, buf, SIZE, 0, 0), 0);
+        assert_memory_equal (buf, model, SIZE);
+      }
+  for (int len = 1; len < 3; len++) {
+    assert_int_equal (p->pread (h, buf, len, SIZE - len + 1, 0), -1);
+    assert_int_equal (host_take_error (), EINVAL);
+    assert_int_equal (p->pwrite (h, buf, len, SIZE - len + 1, 0), -1);
+    assert_int_equal (p->trim (h, len, UINT64_MAX - 1, 0), -1);
+    assert_int_equal (p->zero (h, UINT32_MAX, SIZE, 0), -1);
+    assert_int_equal (host_take_error (), EINVAL);
+  }
+  p->close (h);
+  rm ("n");
+}
+
 /* ---- T2: extents ---- */
 
 static void
@@ -420,6 +467,7 @@ main (void)
     cmocka_unit_test (test_extents),  cmocka_unit_test (test_errors),
     cmocka_unit_test (test_no_space), cmocka_unit_test (test_peers),
     cmocka_unit_test (test_looks),    cmocka_unit_test (test_list),
+    cmocka_unit_test (test_edges),
   };
 
   return cmocka_run_group_tests_name ("callbacks", tests, begin, end);
