@@ -451,4 +451,6 @@ static struct nbdkit_plugin plugin = {
   .errno_is_preserved = 1,
 };
 
+/* What nbdkit looks for; its header defines it, but does not declare it. */
+extern NBDKIT_DLL_PUBLIC struct nbdkit_plugin *plugin_init (void);
 NBDKIT_REGISTER_PLUGIN (plugin)
