@@ -80,7 +80,11 @@ options ()
   expect 1 'not enough space for a pool of 1048576G.*--size' --size 1024T
   expect 1 'not enough memory.*--size' --memory --size 1024T
   expect 1 'listen: no[.]such[.]host, port' --listen no.such.host --size 64M
-  expect 0 '^$|' --help
+  if quickstart --help && [ ! -s "$work/err" ]; then
+    ok
+  else
+    no '--help'
+  fi
   expect_in "$work/out" '^Usage: '
 }
 
@@ -104,7 +108,8 @@ once ()
 # serve ARGUMENT...: in the background; its pid is $served
 serve ()
 {
-  setsid "$tree/contrib/quickstart" --build "$TOP_BUILDDIR" "$@" \
+  # As a terminal has it: bash lets what runs in the background ignore SIGINT.
+  env --default-signal=INT setsid "$tree/contrib/quickstart" --build "$TOP_BUILDDIR" "$@" \
     >"$work/out" 2>"$work/err" </dev/null &
   served=$!
   pids+=("$served")
