@@ -4,9 +4,9 @@
 #include <config.h>
 
 #include <errno.h>
-#include <stdio.h>
 
 #include "client.h"
+#include "print.h"
 #include "size.h"
 
 static int
@@ -34,11 +34,8 @@ run_create (const struct invocation *inv)
   answer = client_ask (inv, request);
   if (answer == NULL)
     return STATUS_NO;
-  if (given (inv, OPT_JSON)) {
-    json_object_del (answer, "ok");
-    json_dumpf (answer, stdout, JSON_INDENT (2));
-    putchar ('\n');
-  }
+  if (given (inv, OPT_JSON))
+    print_json (answer, false);
   json_decref (answer);
   return 0;
 }

@@ -3,8 +3,6 @@
 
 #include <config.h>
 
-#include <stdio.h>
-
 #include "client.h"
 #include "print.h"
 
@@ -15,11 +13,9 @@ run_ls (const struct invocation *inv)
 
   if (answer == NULL)
     return STATUS_NO;
-  if (given (inv, OPT_JSON)) {
-    json_object_del (answer, "ok");
-    json_dumpf (answer, stdout, JSON_INDENT (2));
-    putchar ('\n');
-  } else
+  if (given (inv, OPT_JSON))
+    print_json (answer, false);
+  else
     print_objects (json_object_get (answer, "objects"));
   json_decref (answer);
   return 0;

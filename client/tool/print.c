@@ -75,6 +75,15 @@ flags_cell (struct table *t, const json_t *json, const char *const *keys)
 }
 
 void
+print_json (json_t *answer, bool as_line)
+{
+  json_object_del (answer, "ok");
+  json_dumpf (answer, stdout,
+              JSON_REAL_PRECISION (15) | (as_line ? 0 : JSON_INDENT (2)));
+  putchar ('\n');
+}
+
+void
 print_objects (const json_t *objects)
 {
   static const char *const heads[] = { "<NAME",     ">SIZE", ">MAPPED",
@@ -136,7 +145,7 @@ print_pool (const json_t *pool)
 static void
 print_volumes (const json_t *volumes)
 {
-  static const char *const heads[] = { "<VOLUME", "<KIND",  "<ENGINE",
+  static const char *const heads[] = { "/VOLUME", "<KIND",  "<ENGINE",
                                        ">SIZE",   ">USED",  ">USED %",
                                        ">ERRORS", "<FLAGS", NULL };
   static const char *const flags[] = { "direct", "sparse", "checked", NULL };

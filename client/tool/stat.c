@@ -10,16 +10,6 @@
 #include "client.h"
 #include "print.h"
 
-/* JSON for a program: whole and readable, or a line each when more follow. */
-static void
-print_json (json_t *json, bool lines)
-{
-  json_object_del (json, "ok");
-  json_dumpf (json, stdout,
-              JSON_REAL_PRECISION (15) | (lines ? 0 : JSON_INDENT (2)));
-  putchar ('\n');
-}
-
 static void
 print_event (json_t *event, bool as_json)
 {

@@ -31,7 +31,7 @@
 #define CUT_END "..."
 
 struct table {
-  char adjust[TABLE_COLUMNS_MAX]; /* '<' or '>' */
+  char adjust[TABLE_COLUMNS_MAX]; /* '<', '/' or '>' */
   int width[TABLE_COLUMNS_MAX];
   int nr_columns;
   char **cells;
@@ -137,7 +137,7 @@ fit (struct table *t, int room)
     int widest = -1;
 
     for (int i = 0; i < t->nr_columns; i++)
-      if (t->adjust[i] == '<' && t->width[i] > CUT_MIN &&
+      if (t->adjust[i] != '>' && t->width[i] > CUT_MIN &&
           (widest == -1 || t->width[i] > t->width[widest]))
         widest = i;
     if (widest == -1)
@@ -147,23 +147,38 @@ fit (struct table *t, int room)
   }
 }
 
+/* Shorten a path to width columns; its end tells more than its start. */
+static void
+cut_path (char *text, int width)
+{
+  char *p = text;
+
+  if (width_of (text) <= width)
+    return;
+  while (p < text + strlen (CUT_END) ||
+         width_of (p) > width - (int) strlen (CUT_END))
+    do
+      p++;
+    while (((unsigned char) *p & 0xc0) == 0x80);
+  memmove (text + strlen (CUT_END), p, strlen (p) + 1);
+  memcpy (text, CUT_END, strlen (CUT_END));
+}
+
 /* Shorten text to width columns, with an end that shows it. */
 static void
 cut (char *text, int width)
 {
-  size_t n = strlen (text);
+  size_t n = strlen (text), end = strlen (CUT_END), max = n - end;
 
   if (width_of (text) <= width)
     return;
-  while (n > 0) {
-    n--;
-    if (((unsigned char) text[n] & 0xc0) == 0x80)
-      continue; /* not inside a character */
+  while (n > max || width_of (text) > width - (int) end) {
+    do
+      n--;
+    while (((unsigned char) text[n] & 0xc0) == 0x80);
     text[n] = '\0';
-    if (width_of (text) <= width - (int) strlen (CUT_END))
-      break;
   }
-  strcpy (text + n, CUT_END); /* at least as many bytes were taken off */
+  memcpy (text + n, CUT_END, end + 1);
 }
 
 /* Print a cell; *gap is the blanks due before it, so that none end a line. */
@@ -174,7 +189,10 @@ print_cell (const struct table *t, size_t i, int *gap)
   char *text = t->cells[i];
   int pad;
 
-  cut (text, t->width[column]);
+  if (t->adjust[column] == '/')
+    cut_path (text, t->width[column]);
+  else
+    cut (text, t->width[column]);
   pad = t->width[column] - width_of (text);
   if (t->adjust[column] == '>')
     *gap += pad;
@@ -182,7 +200,7 @@ print_cell (const struct table *t, size_t i, int *gap)
     printf ("%*s%s", *gap, "", text);
     *gap = 0;
   }
-  if (t->adjust[column] == '<')
+  if (t->adjust[column] != '>')
     *gap += pad;
   *gap += GAP;
 }

@@ -8,8 +8,8 @@ struct table;
 
 #define TABLE_COLUMNS_MAX 10
 
-/* A head is a letter for the adjustment, '<' or '>', and the name; NULL ends
- * them.
+/* A head is a letter for the adjustment and the name; NULL ends them.  '<':
+ * left, '>': right, '/': left, for paths, which are cut at their start.
  */
 extern struct table *table_new (const char *const *heads);
 

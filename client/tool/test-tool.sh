@@ -155,7 +155,7 @@ answers ()
 
 json ()
 {
-  cases=$((cases + 3))
+  cases=$((cases + 4))
   "$FARPAGE" ls --json | jq -e '
     .objects | length == 4 and all(.size_bytes > 0) and
     (map(select(.name == "c")) | .[0].reserved)' >"$dir/out" ||
@@ -168,6 +168,9 @@ json ()
     (.connections | length) == 2 and .requests.read.count == 1000 and
     (.bounds | all(.used <= .max)) and (has("ok") | not)' >"$dir/out" ||
     no "stat --json: $("$FARPAGE" stat --json)"
+  "$FARPAGE" stat --json >"$dir/out"
+  grep -q '"uptime": 93784.123,' "$dir/out" ||
+    no 'stat --json: uptime is not as the server says'
   "$FARPAGE" stat a --json | jq -e '.objects[0].name == "a"' >"$dir/out" ||
     no "stat a --json: $("$FARPAGE" stat a --json)"
 }
@@ -175,7 +178,12 @@ json ()
 # For people: 80 columns, no control character, also where names have some.
 pretty ()
 {
-  cases=$((cases + 2))
+  cases=$((cases + 3))
+  expect 0 '' '' create $'\u78c1\u789f\u78c1\u789f\u78c1\u789f\u0378' 1G
+  for columns in 1 40 60 79; do
+    COLUMNS=$columns "$FARPAGE" stat >"$dir/out" || no "stat, $columns columns"
+  done
+  expect 0 '' '' rm $'\u78c1\u789f\u78c1\u789f\u78c1\u789f\u0378'
   COLUMNS=80 "$FARPAGE" stat >"$dir/out"
   [ "$(wc -L <"$dir/out")" -le 80 ] || no "stat is wider than 80 columns"
   LC_ALL=C grep -q $'[^[:print:]]' "$dir/out" && no 'stat: not printable'

@@ -134,6 +134,7 @@ run_line (struct client *cl, const char *line, size_t bytes)
 {
   struct request_env env = {
     .store = cl->control->store,
+    .peer = cl->peer,
     .clients = { "control clients", client_count (cl->control),
                  CONTROL_CLIENTS_MAX },
     .space = atomic_load (&cl->control->space),
@@ -186,7 +187,7 @@ next_line (struct client *cl, bool *more)
   return true;
 }
 
-/* Add the event that is due, between two answers. */
+/* Add a subscriber's event that is due, between two answers. */
 static bool
 add_event (struct client *cl)
 {
@@ -195,7 +196,7 @@ add_event (struct client *cl)
   int n;
 
   cl->event_due = false;
-  if (!cl->subscribed || cl->told == state)
+  if (cl->told == state)
     return true;
   cl->told = state;
   n = asprintf (&text, "{\"event\": \"space\", \"state\": \"%s\"}\n",
@@ -240,8 +241,10 @@ settle (struct client *cl, bool more)
   }
   if (more && !cl->stopping) {
     watch (cl, 0);
-    ev_timer_set (&cl->again, 0., 0.);
-    ev_timer_start (loop, &cl->again);
+    if (!ev_is_active (&cl->again)) {
+      ev_timer_set (&cl->again, 0., 0.);
+      ev_timer_start (loop, &cl->again);
+    }
     return;
   }
   watch (cl, EV_READ);
@@ -325,13 +328,13 @@ client_event (struct client *cl)
 }
 
 void
-client_open (struct control *c, int fd)
+client_open (struct control *c, int fd, const struct ucred *peer)
 {
   struct client *cl = c->clients;
 
   while (cl->fd != -1)
     cl++;
-  *cl = (struct client){ .control = c, .fd = fd };
+  *cl = (struct client){ .control = c, .peer = *peer, .fd = fd };
   cl->in = malloc (IN_BYTES);
   if (cl->in == NULL) {
     close (fd);

@@ -19,6 +19,7 @@ struct control;
 /* A slot for a client; everything in it is the loop's. */
 struct client {
   struct control *control;
+  struct ucred peer;
   int fd;          /* -1: the slot is free */
   ev_io io;        /* waits for input, or for room while out has bytes */
   ev_timer expire; /* runs while out has bytes */
@@ -54,7 +55,7 @@ struct control {
 };
 
 /* Take fd, which is connected, non-blocking, and of somebody who may speak. */
-extern void client_open (struct control *c, int fd);
+extern void client_open (struct control *c, int fd, const struct ucred *peer);
 extern void client_close (struct client *cl);
 
 /* Tell a subscriber that the pool's state is another one. */

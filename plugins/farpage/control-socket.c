@@ -199,7 +199,7 @@ sweep (const char *dir)
       continue;
     if (!path_fits (path, dir, "/", e->d_name) || lstat (path, &st) == -1)
       continue;
-    if (st.st_uid != geteuid () || time (NULL) - st.st_ctime < SWEEP_AGE_S)
+    if (st.st_uid != geteuid () || time (NULL) - st.st_mtime < SWEEP_AGE_S)
       continue;
     if (place_probe (path) == PLACE_DEAD)
       unlink (path);

@@ -70,13 +70,12 @@ control_path (const struct control *c)
 
 /* Root and the user we run as may speak. */
 static bool
-peer_ok (int fd)
+peer_ok (int fd, struct ucred *peer)
 {
-  struct ucred cred;
-  socklen_t len = sizeof cred;
+  socklen_t len = sizeof *peer;
 
-  return getsockopt (fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) == 0 &&
-         (cred.uid == 0 || cred.uid == geteuid ());
+  return getsockopt (fd, SOL_SOCKET, SO_PEERCRED, peer, &len) == 0 &&
+         (peer->uid == 0 || peer->uid == geteuid ());
 }
 
 static void
@@ -98,6 +97,7 @@ static void
 on_accept (struct ev_loop *loop, ev_io *w, int revents)
 {
   struct control *c = w->data;
+  struct ucred peer;
 
   (void) revents;
   for (int n = 0; n < ACCEPT_MAX; n++) {
@@ -113,13 +113,13 @@ on_accept (struct ev_loop *loop, ev_io *w, int revents)
       ev_io_stop (loop, w); /* it stays readable: rest until the next tick */
       return;
     }
-    if (!peer_ok (fd))
+    if (!peer_ok (fd, &peer))
       close (fd);
     else if (client_count (c) == CONTROL_CLIENTS_MAX) {
       refuse_client (fd);
       close (fd);
     } else
-      client_open (c, fd);
+      client_open (c, fd, &peer);
   }
 }
 

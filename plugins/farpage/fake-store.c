@@ -31,7 +31,7 @@ struct object {
 struct store {
   pthread_mutex_t mutex;
   struct object objects[OBJECTS_MAX]; /* [mutex], as all below */
-  unsigned nr, ticks, created;
+  unsigned nr, ticks, created, repeat;
   enum space_state space;
   void (*on_space) (void *arg, enum space_state state);
   void *on_space_arg;
@@ -57,6 +57,7 @@ fake_store_new (void)
                                    .open = true,
                                    .unnamed = true };
   s->nr = 2;
+  s->repeat = 1;
   return s;
 }
 
@@ -80,6 +81,14 @@ fake_store_space (struct store *s, enum space_state state)
   pthread_mutex_unlock (&s->mutex);
   if (fn != NULL)
     fn (arg, state);
+}
+
+void
+fake_store_repeat (struct store *s, unsigned n)
+{
+  pthread_mutex_lock (&s->mutex);
+  s->repeat = n;
+  pthread_mutex_unlock (&s->mutex);
 }
 
 unsigned
@@ -270,7 +279,8 @@ store_each_object (struct store *s, const char *name,
       strcpy (st.owner, "uid 1000, pid 4711");
     if (name != NULL && strcmp (name, o->name) != 0)
       continue;
-    fn (arg, &st);
+    for (unsigned n = 0; n < s->repeat; n++)
+      fn (arg, &st);
     err = 0;
   }
   pthread_mutex_unlock (&s->mutex);

@@ -13,6 +13,9 @@ extern void fake_store_free (struct store *s);
 /* As if the pool's state had changed; calls the callback in this thread. */
 extern void fake_store_space (struct store *s, enum space_state state);
 
+/* Tell of every object n times, as if there were that many. */
+extern void fake_store_repeat (struct store *s, unsigned n);
+
 extern unsigned fake_store_ticks (struct store *s);
 extern unsigned fake_store_created (struct store *s);
 

@@ -27,6 +27,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "log.h"
+
 #define SHOWN_MAX 64 /* bytes of a client's text in a message */
 #define TEXT_MAX  512
 #define ARGS_MAX  4
@@ -57,6 +59,7 @@ struct call {
 struct command {
   const char *name;
   int (*run) (struct call *call);
+  bool changes; /* the log tells who did it */
   struct arg args[ARGS_MAX + 1];
 };
 
@@ -216,17 +219,19 @@ run_events (struct call *call)
 static const struct command commands[] = {
   { "create",
     run_create,
+    true,
     { { "name", ARG_STRING, true },
       { "size", ARG_SIZE, true },
       { "reserve", ARG_BOOL, false },
       { "shared", ARG_BOOL, false } } },
   { "rm",
     run_rm,
+    true,
     { { "name", ARG_STRING, true }, { "force", ARG_BOOL, false } } },
-  { "ls", run_ls, { { NULL, ARG_STRING, false } } },
-  { "stat", run_stat, { { "name", ARG_STRING, false } } },
-  { "stop", run_stop, { { NULL, ARG_STRING, false } } },
-  { "events", run_events, { { NULL, ARG_STRING, false } } },
+  { "ls", run_ls, false, { { NULL, ARG_STRING, false } } },
+  { "stat", run_stat, false, { { "name", ARG_STRING, false } } },
+  { "stop", run_stop, true, { { NULL, ARG_STRING, false } } },
+  { "events", run_events, false, { { NULL, ARG_STRING, false } } },
 };
 
 #define NR_COMMANDS (sizeof commands / sizeof commands[0])
@@ -304,6 +309,22 @@ check_args (struct call *call, const struct command *cmd)
 }
 
 static int
+run_command (struct call *call, const struct command *cmd)
+{
+  const struct ucred *peer = &call->env->peer;
+  int err = check_args (call, cmd);
+
+  if (err == 0)
+    err = cmd->run (call);
+  if (err == 0 && cmd->changes) /* so a name in it is a good one */
+    log_write (LOG_INFO, "control: %s%s%s (by pid %d, uid %u)", cmd->name,
+               get_name (call) != NULL ? " " : "",
+               get_name (call) != NULL ? get_name (call) : "", (int) peer->pid,
+               (unsigned) peer->uid);
+  return err;
+}
+
+static int
 run (struct call *call)
 {
   const char *name = json_string_value (json_object_get (call->request, "cmd"));
@@ -311,11 +332,8 @@ run (struct call *call)
   size_t len = 0;
 
   for (size_t i = 0; i < NR_COMMANDS; i++) {
-    if (name != NULL && strcmp (commands[i].name, name) == 0) {
-      int err = check_args (call, &commands[i]);
-
-      return err != 0 ? err : commands[i].run (call);
-    }
+    if (name != NULL && strcmp (commands[i].name, name) == 0)
+      return run_command (call, &commands[i]);
     len += snprintf (known + len, sizeof known - len, "%s%s",
                      len > 0 ? ", " : "", commands[i].name);
   }
@@ -367,7 +385,8 @@ parse (struct call *call, const char *line, size_t bytes, int *err)
   }
   json = json_loadb (line, bytes, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY,
                      &error);
-  if (json == NULL && json_error_code (&error) == json_error_out_of_memory) {
+  if (json == NULL && (json_error_code (&error) == json_error_out_of_memory ||
+                       error.text[0] == '\0')) { /* it lacked even that */
     *err = fail (call, ENOMEM, "out of memory (ask again later)");
     return NULL;
   }
@@ -390,22 +409,27 @@ print (json_t *json, struct request_answer *answer)
 {
   size_t flags = JSON_REAL_PRECISION (15);
   size_t bytes = json == NULL ? 0 : json_dumpb (json, NULL, 0, flags);
+  char *text = NULL;
 
-  answer->text = NULL;
-  if (bytes > 0 && bytes < REQUEST_ANSWER_MAX)
-    answer->text = malloc (bytes + 1);
-  if (answer->text != NULL) {
-    json_dumpb (json, answer->text, bytes, flags);
-    answer->text[bytes] = '\n';
-    answer->bytes = bytes + 1;
-  } else if (bytes >= REQUEST_ANSWER_MAX) {
+  if (bytes >= REQUEST_ANSWER_MAX) {
+    json_decref (json);
     request_refuse (E2BIG,
                     "the answer is longer than 16 MiB (stat one disk by name)",
                     answer);
+    return;
+  }
+  if (bytes > 0)
+    text = malloc (bytes + 1);
+  /* a dump needs memory, too: the second may fail where the first did not */
+  if (text != NULL && json_dumpb (json, text, bytes, flags) == bytes) {
+    text[bytes] = '\n';
+    answer->bytes = bytes + 1;
   } else {
-    answer->text = strdup (NO_MEMORY);
+    free (text);
+    text = strdup (NO_MEMORY);
     answer->bytes = strlen (NO_MEMORY);
   }
+  answer->text = text;
   json_decref (json);
 }
 
@@ -441,8 +465,10 @@ request_run (const struct request_env *env, const char *line, size_t bytes,
     err = run (&call);
   json = err == 0 ? json_incref (call.result) : refusal (err, call.text);
   id = json_object_get (call.request, "id");
-  if (id != NULL && json != NULL)
-    json_object_set (json, "id", id);
+  if (id != NULL && json != NULL && json_object_set (json, "id", id) != 0) {
+    json_decref (json);
+    json = NULL; /* without its id it might be taken for another's */
+  }
   print (json, answer);
   json_decref (call.result);
   json_decref (call.request);

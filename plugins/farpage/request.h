@@ -4,6 +4,8 @@
 #ifndef FARPAGE_REQUEST_H
 #define FARPAGE_REQUEST_H
 
+#include <sys/socket.h>
+
 #include "stat-json.h"
 
 #define REQUEST_LINE_MAX   65536u /* bytes, without the end of line */
@@ -12,6 +14,7 @@
 
 struct request_env {
   struct store *store;
+  struct ucred peer;      /* who asks, for the log */
   struct bound clients;   /* of the control socket */
   enum space_state space; /* the last that was heard of */
 };

@@ -1,17 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Limits and rules of the control protocol, on a real socket and a fake store.
- *
- * Each test starts a server of its own in a fresh directory and speaks to it
- * from this thread.  What the store does with a request is not looked at here.
+ * What the store does with a request is not looked at here.
  */
 
 #include <config.h>
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
+#include "control-fixture.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -20,172 +14,9 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#include "control-client.h"
-#include "control.h"
-#include "fake-store.h"
-
-#define NR_OF(a) (sizeof (a) / sizeof (a)[0])
-#define WAIT_MS  10000
-
-struct fixture {
-  char dir[32], path[64];
-  struct store *store;
-  struct control *control;
-  atomic_uint stops;
-};
-
-static void
-count_stop (void *arg)
-{
-  struct fixture *f = arg;
-
-  atomic_fetch_add (&f->stops, 1);
-}
-
-static int
-setup_dir (void **state)
-{
-  struct fixture *f = calloc (1, sizeof *f);
-
-  assert_non_null (f);
-  strcpy (f->dir, "/tmp/test-control-XXXXXX");
-  assert_non_null (mkdtemp (f->dir));
-  snprintf (f->path, sizeof f->path, "%s/c.sock", f->dir);
-  f->store = fake_store_new ();
-  *state = f;
-  return 0;
-}
-
-static int
-setup (void **state)
-{
-  struct fixture *f;
-
-  setup_dir (state);
-  f = *state;
-  assert_int_equal (control_bind (f->path, &f->control), 0);
-  f->control->write_timeout_s = 1.0;
-  assert_int_equal (control_start (f->control, f->store, count_stop, f), 0);
-  return 0;
-}
-
-static int
-teardown (void **state)
-{
-  struct fixture *f = *state;
-
-  control_stop (f->control);
-  fake_store_free (f->store);
-  assert_int_equal (access (f->path, F_OK), -1);
-  assert_int_equal (rmdir (f->dir), 0); /* nothing is left behind */
-  free (f);
-  return 0;
-}
-
-/* ---- a client ---- */
-
-static int
-dial (const char *path)
-{
-  struct sockaddr_un sun = { .sun_family = AF_UNIX };
-  int fd = socket (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-  assert_true (fd >= 0);
-  snprintf (sun.sun_path, sizeof sun.sun_path, "%s", path);
-  assert_int_equal (connect (fd, (struct sockaddr *) &sun, sizeof sun), 0);
-  return fd;
-}
-
-/* false if the server has closed. */
-static bool
-say_bytes (int fd, const char *text, size_t n)
-{
-  while (n > 0) {
-    ssize_t done = send (fd, text, n, MSG_NOSIGNAL);
-
-    if (done <= 0)
-      return false;
-    text += done;
-    n -= done;
-  }
-  return true;
-}
-
-static void
-say (int fd, const char *text)
-{
-  assert_true (say_bytes (fd, text, strlen (text)));
-}
-
-/* One line of at most 128 KiB, or NULL at the end; static. */
-static char *
-hear (int fd)
-{
-  static char line[1 << 17];
-  struct pollfd p = { .fd = fd, .events = POLLIN };
-  size_t n = 0;
-
-  for (;;) {
-    assert_int_equal (poll (&p, 1, WAIT_MS), 1);
-    if (recv (fd, line + n, 1, 0) != 1)
-      return NULL;
-    if (line[n] == '\n') {
-      line[n] = '\0';
-      return line;
-    }
-    n++;
-    assert_true (n < sizeof line);
-  }
-}
-
-/* The next answer, parsed. */
-static json_t *
-answer (int fd)
-{
-  char *line = hear (fd);
-  json_t *json;
-
-  assert_non_null (line);
-  json = json_loads (line, JSON_REJECT_DUPLICATES, NULL);
-  assert_non_null (json);
-  return json;
-}
-
-static void
-assert_ok (int fd)
-{
-  json_t *json = answer (fd);
-
-  assert_true (json_is_true (json_object_get (json, "ok")));
-  json_decref (json);
-}
-
-/* The next answer is a refusal whose text has words in it. */
-static void
-assert_refused (int fd, const char *name, const char *words)
-{
-  json_t *json = answer (fd);
-  const char *text = json_string_value (json_object_get (json, "error"));
-  const char *number = json_string_value (json_object_get (json, "errno"));
-
-  assert_true (json_is_false (json_object_get (json, "ok")));
-  assert_non_null (text);
-  assert_non_null (number);
-  assert_string_equal (number, name);
-  if (strstr (text, words) == NULL)
-    fail_msg ("'%s' is not in '%s'", words, text);
-  json_decref (json);
-}
-
-static void
-assert_closed (int fd)
-{
-  assert_null (hear (fd));
-  close (fd);
-}
 
 /* ---- lines ---- */
 
@@ -443,6 +274,32 @@ test_errors_of_the_store (void **state)
   close (fd);
 }
 
+/* The log tells who changed what, and nothing of what was refused. */
+static void
+test_log (void **state)
+{
+  struct fixture *f = *state;
+  char text[512] = "", want[128];
+  int fd;
+
+  log_set (keep_log, text);
+  assert_int_equal (control_bind (f->path, &f->control), 0);
+  assert_int_equal (control_start (f->control, f->store, count_stop, f), 0);
+  fd = dial (f->path);
+  say (fd, "{\"cmd\": \"create\", \"name\": \"logged\", \"size\": 1}\n"
+           "{\"cmd\": \"rm\", \"name\": \"\\n\"}\n{\"cmd\": \"ls\"}\n");
+  assert_ok (fd);
+  assert_refused (fd, "ENOENT", "no such");
+  assert_ok (fd);
+  close (fd);
+  snprintf (want, sizeof want, "control: create logged (by pid %d, uid %u)",
+            (int) getpid (), (unsigned) getuid ());
+  control_stop (f->control);
+  f->control = NULL;
+  log_set (NULL, NULL);
+  assert_string_equal (text, want);
+}
+
 /* A client's text in a message is cut, and between characters. */
 static void
 test_long_text (void **state)
@@ -497,6 +354,23 @@ test_stat (void **state)
   close (fd);
 }
 
+/* An answer beyond the limit is refused; the next one is as it should be. */
+static void
+test_huge_answer (void **state)
+{
+  struct fixture *f = *state;
+  int fd = dial (f->path);
+
+  fake_store_repeat (f->store, 40000);
+  say (fd, "{\"cmd\": \"ls\"}\n{\"cmd\": \"stat\"}\n");
+  assert_refused (fd, "E2BIG", "longer than 16 MiB");
+  assert_refused (fd, "E2BIG", "longer than 16 MiB");
+  fake_store_repeat (f->store, 1);
+  say (fd, "{\"cmd\": \"ls\"}\n");
+  assert_ok (fd);
+  close (fd);
+}
+
 /* ---- clients ---- */
 
 static void
@@ -513,8 +387,8 @@ test_seventeenth (void **state)
   more = dial (f->path);
   assert_refused (more, "EBUSY", "16 clients");
   assert_closed (more);
-  close (fd[3]);
-  usleep (200000);
+  shutdown (fd[3], SHUT_WR);
+  assert_closed (fd[3]); /* its place is free by now */
   fd[3] = dial (f->path);
   for (unsigned i = 0; i < NR_OF (fd); i++) {
     say (fd[i], "{\"cmd\": \"ls\"}\n");
@@ -529,9 +403,15 @@ test_slow_reader (void **state)
 {
   static const char line[] = "{\"cmd\": \"stat\"}\n";
   struct fixture *f = *state;
-  int slow = dial (f->path), fd = dial (f->path);
-  struct timeval tv = { .tv_sec = 4 };
+  int slow, fd;
+  struct timeval tv = { .tv_sec = 20 };
   unsigned sent = 0;
+
+  assert_int_equal (control_bind (f->path, &f->control), 0);
+  f->control->write_timeout_s = 1.0; /* 30 s would be long for a test */
+  assert_int_equal (control_start (f->control, f->store, count_stop, f), 0);
+  slow = dial (f->path);
+  fd = dial (f->path);
 
   setsockopt (slow, SOL_SOCKET, SO_SNDTIMEO, &tv, sizeof tv);
   while (sent < 1000000 && say_bytes (slow, line, strlen (line)))
@@ -541,6 +421,40 @@ test_slow_reader (void **state)
   say (fd, line);
   assert_ok (fd);
   close (slow);
+  close (fd);
+}
+
+/* Answers beyond what a socket holds arrive whole and in order, with events
+ * between them, once they are taken.
+ */
+static void
+test_late_reader (void **state)
+{
+  enum {
+    NR = 400
+  };
+  struct fixture *f = *state;
+  char text[64 * NR], *p = text;
+  int fd = dial (f->path), events = 0;
+
+  for (int i = 0; i < NR; i++)
+    p += sprintf (p, "{\"cmd\": \"%s\", \"id\": %d}\n",
+                  i == 0 ? "events" : "stat", i);
+  say (fd, text);
+  usleep (300000);
+  fake_store_space (f->store, SPACE_FULL);
+  for (int i = 0; i < NR + events; i++) {
+    json_t *json = answer (fd);
+
+    if (json_object_get (json, "event") != NULL)
+      events++;
+    else
+      assert_int_equal (json_integer_value (json_object_get (json, "id")),
+                        i - events);
+    json_decref (json);
+  }
+  if (events == 0)
+    assert_non_null (strstr (hear (fd), "\"full\""));
   close (fd);
 }
 
@@ -591,16 +505,6 @@ test_events_merge (void **state)
   } while (strstr (line, "\"full\"") == NULL);
   assert_true (nr <= 30001);
   close (fd);
-}
-
-/* Wait for on_stop. */
-static void
-await_stop (struct fixture *f)
-{
-  for (int i = 0; i < 1000 && atomic_load (&f->stops) == 0; i++)
-    usleep (10000);
-  usleep (50000);
-  assert_int_equal (atomic_load (&f->stops), 1);
 }
 
 static void
@@ -660,147 +564,19 @@ test_foreign_user (void **state)
   assert_int_equal (WEXITSTATUS (status), 0);
 }
 
-/* ---- names ---- */
-
-static void
-test_path (void **state)
-{
-  struct fixture *f = *state;
-  struct control *second;
-  char path[128], temp[96];
-  struct stat st;
-  FILE *file;
-  int fd;
-
-  assert_int_equal (stat (f->path, &st), 0);
-  assert_int_equal (st.st_mode, S_IFSOCK | 0600);
-  assert_string_equal (control_path (f->control), f->path);
-  assert_int_equal (control_bind (f->path, &second), EADDRINUSE);
-  snprintf (path, sizeof path, "%s/file", f->dir);
-  file = fopen (path, "w");
-  assert_non_null (file);
-  fclose (file);
-  assert_int_equal (control_bind (path, &second), EEXIST);
-  unlink (path);
-  snprintf (path, sizeof path, "%s/none/c.sock", f->dir);
-  assert_int_equal (control_bind (path, &second), ENOENT);
-  memset (path, 'x', sizeof path);
-  path[sizeof path - 1] = '\0';
-  assert_int_equal (control_bind (path, &second), ENAMETOOLONG);
-
-  /* a name that came up between bind and start */
-  snprintf (path, sizeof path, "%s/d.sock", f->dir);
-  assert_int_equal (control_bind (path, &second), 0);
-  snprintf (temp, sizeof temp, "%s/d.sock.tmp", f->dir);
-  assert_int_equal (stat (temp, &st), 0);
-  assert_int_equal (st.st_mode, S_IFSOCK | 0600);
-  assert_int_equal (symlink (f->path, path), 0);
-  assert_int_equal (control_start (second, f->store, count_stop, f), EEXIST);
-  control_stop (second);
-  assert_int_equal (access (temp, F_OK), -1);
-  unlink (path);
-  fd = dial (f->path);
-  say (fd, "{\"cmd\": \"ls\"}\n");
-  assert_ok (fd);
-  close (fd);
-}
-
-static void
-test_dead_path (void **state)
-{
-  struct fixture *f = *state;
-  struct sockaddr_un sun = { .sun_family = AF_UNIX };
-  int fd = socket (AF_UNIX, SOCK_STREAM, 0);
-
-  snprintf (sun.sun_path, sizeof sun.sun_path, "%s", f->path);
-  assert_int_equal (bind (fd, (struct sockaddr *) &sun, sizeof sun), 0);
-  assert_int_equal (listen (fd, 1), 0);
-  close (fd); /* killed: the name stays */
-  assert_int_equal (control_bind (f->path, &f->control), 0);
-  assert_int_equal (control_start (f->control, f->store, count_stop, f), 0);
-  fd = dial (f->path);
-  say (fd, "{\"cmd\": \"ls\"}\n");
-  assert_ok (fd);
-  close (fd);
-}
-
-/* A name that leads to something else by now is not removed. */
-static void
-test_taken_path (void **state)
-{
-  struct fixture *f = *state;
-  FILE *file;
-
-  assert_int_equal (control_bind (f->path, &f->control), 0);
-  assert_int_equal (control_start (f->control, f->store, count_stop, f), 0);
-  unlink (f->path);
-  file = fopen (f->path, "w");
-  assert_non_null (file);
-  fclose (file);
-  control_stop (f->control);
-  f->control = NULL;
-  assert_int_equal (unlink (f->path), 0);
-}
-
-static void
-test_default_path (void **state)
-{
-  struct fixture *f = *state;
-  char want[96], dir[64];
-  int fd;
-
-  setenv ("XDG_RUNTIME_DIR", f->dir, 1);
-  assert_int_equal (control_bind (NULL, &f->control), 0);
-  assert_int_equal (control_start (f->control, f->store, count_stop, f), 0);
-  snprintf (want, sizeof want, "%s/farpage/%d.sock", f->dir, (int) getpid ());
-  assert_non_null (control_path (f->control));
-  assert_string_equal (control_path (f->control), want);
-  fd = dial (want);
-  say (fd, "{\"cmd\": \"ls\"}\n");
-  assert_ok (fd);
-  close (fd);
-  control_stop (f->control);
-  f->control = NULL;
-  assert_int_equal (access (want, F_OK), -1);
-  snprintf (dir, sizeof dir, "%s/farpage", f->dir);
-  assert_int_equal (rmdir (dir), 0);
-}
-
-/* Without a socket the store is told the time all the same. */
-static void
-test_no_socket (void **state)
-{
-  struct fixture *f = *state;
-
-  assert_int_equal (control_bind ("", &f->control), 0);
-  assert_int_equal (control_start (f->control, f->store, count_stop, f), 0);
-  assert_null (control_path (f->control));
-  usleep (1500000);
-  assert_int_equal (fake_store_ticks (f->store), 1);
-}
-
-static void
-test_not_started (void **state)
-{
-  struct fixture *f = *state;
-
-  assert_int_equal (control_bind (f->path, &f->control), 0);
-}
-
 /* ---- memory ---- */
 
-static unsigned allocations_left;
+static unsigned allocations_left; /* until the one that fails */
 
 static void *
 stingy_malloc (size_t n)
 {
-  if (allocations_left == 0)
-    return NULL;
-  allocations_left--;
-  return malloc (n);
+  return allocations_left-- == 0 ? NULL : malloc (n);
 }
 
-/* Whichever allocation of jansson's fails, there is an answer. */
+/* Whichever allocation of jansson's fails, there is an answer, and it is the
+ * whole one or a refusal (jansson may take it for bad JSON).
+ */
 static void
 test_no_memory (void **state)
 {
@@ -812,31 +588,34 @@ test_no_memory (void **state)
   };
   struct fixture *f = *state;
   struct request_env env = { .store = f->store, .clients = { "c", 1, 2 } };
-  struct request_answer a;
-  unsigned refused = 0;
+  struct request_answer full, a;
+  unsigned refused = 0, n;
 
-  json_set_alloc_funcs (stingy_malloc, free);
   for (size_t i = 0; i < NR_OF (lines); i++) {
-    for (unsigned n = 0; n < 3000; n++) {
+    request_run (&env, lines[i], strlen (lines[i]), &full);
+    assert_non_null (full.text);
+    json_set_alloc_funcs (stingy_malloc, free);
+    for (n = 0; n < 3000; n++) {
+      bool same;
+
       allocations_left = n;
       request_run (&env, lines[i], strlen (lines[i]), &a);
-      if (a.text == NULL || a.text[a.bytes - 1] != '\n')
-        break;
-      if (memmem (a.text, a.bytes, "\"ENOMEM\"", 8) != NULL)
-        refused++;
-      else if (allocations_left > 0)
-        n = 3000; /* it had all it wanted */
+      assert_non_null (a.text);
+      assert_int_equal (a.text[a.bytes - 1], '\n');
+      same = a.bytes == full.bytes && memcmp (a.text, full.text, a.bytes) == 0;
+      if (!same && memmem (a.text, a.bytes, "\"ok\": false", 11) == NULL)
+        fail_msg ("after %u: %.*s", n, (int) a.bytes, a.text);
+      refused += !same;
       free (a.text);
-      a.text = NULL;
+      if (same && allocations_left <= n)
+        break; /* it was over before */
     }
-    free (a.text);
+    json_set_alloc_funcs (malloc, free);
+    free (full.text);
+    assert_true (n < 3000);
   }
-  json_set_alloc_funcs (malloc, free);
   assert_true (refused > 200);
 }
-
-#define SERVED(test) cmocka_unit_test_setup_teardown (test, setup, teardown)
-#define ALONE(test)  cmocka_unit_test_setup_teardown (test, setup_dir, teardown)
 
 int
 main (void)
@@ -846,14 +625,13 @@ main (void)
     SERVED (test_depth),        SERVED (test_half_lines),
     SERVED (test_pipeline),     SERVED (test_id),
     SERVED (test_arguments),    SERVED (test_errors_of_the_store),
-    SERVED (test_long_text),    SERVED (test_stat),
-    SERVED (test_seventeenth),  SERVED (test_slow_reader),
-    SERVED (test_events),       SERVED (test_events_merge),
-    SERVED (test_stop),         SERVED (test_stop_and_go),
-    SERVED (test_foreign_user), SERVED (test_path),
-    ALONE (test_dead_path),     ALONE (test_taken_path),
-    ALONE (test_default_path),  ALONE (test_no_socket),
-    ALONE (test_not_started),   ALONE (test_no_memory),
+    ALONE (test_log),           SERVED (test_long_text),
+    SERVED (test_stat),         SERVED (test_huge_answer),
+    SERVED (test_seventeenth),  ALONE (test_slow_reader),
+    SERVED (test_late_reader),  SERVED (test_events),
+    SERVED (test_events_merge), SERVED (test_stop),
+    SERVED (test_stop_and_go),  SERVED (test_foreign_user),
+    ALONE (test_no_memory),
   };
 
   return cmocka_run_group_tests (tests, NULL, NULL);

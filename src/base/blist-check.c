@@ -78,6 +78,21 @@ edge_of (const struct blist *bl, unsigned level, uint64_t node)
   return bits (nr > node * RADIX ? nr - node * RADIX : 0, 63);
 }
 
+static struct runs
+leaf_runs (uint64_t used)
+{
+  struct runs r = { RADIX, RADIX, 0, RADIX };
+  uint64_t left = ~used;
+
+  if (used != 0) {
+    r.head = lowest_bit (used);
+    r.tail = RADIX - 1 - highest_bit (used);
+  }
+  for (; left != 0; left &= left >> 1)
+    r.longest++;
+  return r;
+}
+
 /* Check a node and all below it; *runs is what was found. */
 static const char *
 check_node (const struct blist *bl, unsigned level, uint64_t node,
@@ -89,25 +104,20 @@ check_node (const struct blist *bl, unsigned level, uint64_t node,
 
   if ((n->used & edge) != edge)
     return "I1, I2: a bit behind the end is not set";
-  for (unsigned i = 0; i < RADIX; i++) {
-    bool set = n->used >> i & 1;
-    uint64_t len = set ? 0 : 1;
-    struct runs part = { len, len, len, 1 };
+  if (level == 0)
+    sum = leaf_runs (n->used);
+  for (unsigned i = 0; i < RADIX && level > 0 && !(edge >> i & 1); i++) {
+    const struct node *child = &bl->level[level - 1][node * RADIX + i];
+    struct runs part;
+    const char *wrong = check_node (bl, level - 1, node * RADIX + i, &part);
 
-    if (level > 0 && (edge >> i & 1)) {
-      part.size = first_block (level - 1, 1);
-    } else if (level > 0) {
-      const struct node *child = &bl->level[level - 1][node * RADIX + i];
-      const char *wrong = check_node (bl, level - 1, node * RADIX + i, &part);
-
-      if (wrong != NULL)
-        return wrong;
-      if (set != (child->used == FULL))
-        return "I2: a bit is not what its child is";
-      if (child->used != FULL && child->bound == 0 && n->bound != 0)
-        return "I4: a bound above a node that has none";
-    }
-    sum = i == 0 ? part : runs_join (sum, part);
+    if (wrong != NULL)
+      return wrong;
+    if ((n->used >> i & 1) != (child->used == FULL))
+      return "I2: a bit is not what its child is";
+    if (child->used != FULL && child->bound == 0 && n->bound != 0)
+      return "I4: a bound above a node that has none";
+    sum = runs_join (sum, part);
   }
   if (n->bound != 0 && sum.longest >= n->bound)
     return "I3: a free run is longer than its node's bound";

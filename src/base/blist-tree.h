@@ -56,6 +56,25 @@ first_block (unsigned level, uint64_t node)
   return node << (RADIX_SHIFT * (level + 1));
 }
 
+/* Bit i stays if bits i to i + want - 1 are set; 1 <= want <= 64. */
+static inline uint64_t
+runs_of (uint64_t word, unsigned want)
+{
+  for (unsigned len = 1; len < want;) {
+    unsigned shift = len < want - len ? len : want - len;
+
+    word &= word >> shift;
+    len += shift;
+  }
+  return word;
+}
+
+/* Find the first run of want blocks, at least 1, that starts at from or later.
+ * Lowers bounds on its way.  false: there is none.
+ */
+extern bool blist_search (struct blist *bl, uint64_t from, uint64_t want,
+                          uint64_t *start);
+
 /* The first free, the first taken block of start to end - 1, or end. */
 extern uint64_t blist_next_free (const struct blist *bl, uint64_t start,
                                  uint64_t end);

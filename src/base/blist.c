@@ -4,7 +4,7 @@
  * After Matthew Dillon's blist (subr_blist.c of DragonFly and FreeBSD): a
  * tree of radix 64, size hints that failed searches lower, a next-fit cursor.
  * Called by space (a blist per volume) and by the client's swap pager; calls
- * only calloc and free.
+ * only calloc and free.  The search for a run is in blist-search.c.
  *
  *   level 2           [ root ]                 a node covers 64^3 blocks
  *                    /   |    \
@@ -32,20 +32,12 @@
  *     above has to change.
  * I5. nr_free is the number of zero bits of level 0.
  *
- * A search walks leaf by leaf from the cursor, goes down only into nodes that
- * are not full, and steps over a node whose bound is too small.  A bound says
- * nothing of runs that cross the node's ends.  Those are found so: behind a
- * node stepped over, the free blocks at its end are counted backwards and
- * start the run; and a node that such a run leads into is entered whatever its
- * bound, until the run ends in it.  What a search walks through whole without
- * finding gets its bound lowered to what was asked for.  Taking blocks leaves
- * bounds true; giving them back sets those of the path to 0.
- *
  * Costs: alloc at the cursor and free touch a leaf, and levels above it only
- * when a node gets full, stops being so, or lost a bound.  A search passes at
- * most 64 nodes a level between places that changed since a search for as
- * much went by.  A range of n blocks costs n / 64 leaves; a check that a range
- * is taken skips full subtrees.
+ * when a node gets full, stops being so, or loses a bound: at random places of
+ * a large tree that is one cache miss, and little code behind it, so that the
+ * processor gets on to the next (alloc_in_leaf, free_in_leaf).  A range of n
+ * blocks costs n / 64 leaves; the check that a range is taken skips full
+ * subtrees.
  *
  * Deliberately not done: no best fit and no index by length (next fit keeps
  * neighbours together and the hint tells most of what is missing); no "all
@@ -195,15 +187,25 @@ set_level (struct node *nodes, uint64_t *firstp, uint64_t *lastp,
   return *firstp <= *lastp;
 }
 
+/* The leaves first to last are full now: tell the levels above. */
+static void
+leaves_full (struct blist *bl, uint64_t first, uint64_t last)
+{
+  uint64_t changed;
+
+  for (unsigned l = 1; l < bl->nr_levels; l++)
+    if (!set_level (bl->level[l], &first, &last, &changed))
+      break;
+}
+
 /* Take the blocks first to last; returns how many were free. */
 static uint64_t
 take_range (struct blist *bl, uint64_t first, uint64_t last)
 {
-  uint64_t nr_taken, changed;
-  bool more = set_level (bl->level[0], &first, &last, &nr_taken);
+  uint64_t nr_taken;
 
-  for (unsigned l = 1; more && l < bl->nr_levels; l++)
-    more = set_level (bl->level[l], &first, &last, &changed);
+  if (set_level (bl->level[0], &first, &last, &nr_taken))
+    leaves_full (bl, first, last);
   bl->nr_free -= nr_taken;
   return nr_taken;
 }
@@ -321,23 +323,6 @@ blist_next_used (const struct blist *bl, uint64_t start, uint64_t end)
   return end;
 }
 
-/* The start of the free run that ends before end, cut at floor. */
-static uint64_t
-run_before (const struct blist *bl, uint64_t end, uint64_t floor)
-{
-  while (end > floor) {
-    uint64_t first = (end - 1) / RADIX * RADIX;
-    uint64_t word = bl->level[0][first / RADIX].used & bits (0, (end - 1) % 64);
-
-    if (word != 0) {
-      first += highest_bit (word) + 1;
-      return first > floor ? first : floor;
-    }
-    end = first;
-  }
-  return floor;
-}
-
 static inline bool
 outside (const struct blist *bl, uint64_t start, uint64_t count)
 {
@@ -351,170 +336,37 @@ blist_is_free (const struct blist *bl, uint64_t start, uint64_t count)
          blist_next_used (bl, start, start + count) == start + count;
 }
 
-/* ---- the search ---- */
+/* ---- alloc and free ---- */
 
-/* A search for want blocks from the block from on, now at this node; run is
- * where the free run starts that ends right before it (the node's first block
- * if there is none, from in the first leaf).
+/* The commonest case, and all that random places pay for: the cursor's own
+ * leaf has the run, and the run's end.  false: search.
  */
-struct search {
-  const uint64_t from;
-  const uint64_t want;
-  uint64_t run;
-  uint64_t node;
-  unsigned level;
-  unsigned unasked; /* bounds up to this level were passed without a look */
-};
-
-/* Bit i stays if bits i to i + want - 1 are set; 1 <= want <= 64. */
-static inline uint64_t
-runs_of (uint64_t word, unsigned want)
-{
-  for (unsigned len = 1; len < want;) {
-    unsigned shift = len < want - len ? len : want - len;
-
-    word &= word >> shift;
-    len += shift;
-  }
-  return word;
-}
-
-static inline bool
-too_small (const struct node *n, uint64_t want)
-{
-  return n->bound != 0 && n->bound <= want;
-}
-
-/* Look for the run's end and for a run in this leaf.  true: *start is one. */
 static bool
-search_leaf (const struct blist *bl, struct search *s, uint64_t *start)
+alloc_in_leaf (struct blist *bl, uint64_t at_least, uint64_t at_most,
+               uint64_t *start, uint64_t *count)
 {
-  const struct node *n = &bl->level[0][s->node];
-  uint64_t first = s->node * RADIX;
-  uint64_t used = n->used;
-  uint64_t end, found;
+  uint64_t leaf = bl->cursor / RADIX;
+  struct node *n = &bl->level[0][leaf];
+  uint64_t left = ~n->used & bits (bl->cursor % RADIX, 63);
+  uint64_t found = at_least < RADIX ? runs_of (left, at_least) : 0;
+  unsigned first, len;
 
-  if (s->from > first)
-    used |= bits (0, s->from - first - 1);
-  end = used != 0 ? first + lowest_bit (used) : first + RADIX;
-  if (end > s->run && end - s->run >= s->want) {
-    *start = s->run;
-    return true;
-  }
-  if (used == 0)
+  if (found == 0)
     return false;
-  if (s->want <= RADIX && !too_small (n, s->want)) {
-    found = runs_of (~used, s->want);
-    if (found != 0) {
-      *start = first + lowest_bit (found);
-      return true;
-    }
-  }
-  s->run = first + highest_bit (used) + 1;
-  return false;
-}
-
-/* Be done with this node, which is too small, by its bound alone. */
-static void
-search_skip (const struct blist *bl, struct search *s)
-{
-  uint64_t first = first_block (s->level, s->node);
-  uint64_t end = first_block (s->level, s->node + 1);
-
-  if (bl->level[s->level][s->node].used >> 63)
-    s->run = end;
-  else
-    s->run = run_before (bl, end, first > s->from ? first : s->from);
-}
-
-/* A leaf was searched in vain, and the run, if any, starts in it: now ask the
- * bounds that were passed on the way down, and skip what they allow.
- */
-static void
-search_ask (const struct blist *bl, struct search *s)
-{
-  for (unsigned l = s->unasked; l > 0; l--) {
-    uint64_t node = s->node >> (RADIX_SHIFT * l);
-
-    if (too_small (&bl->level[l][node], s->want)) {
-      s->level = l;
-      s->node = node;
-      search_skip (bl, s);
-      break;
-    }
-  }
-  s->unasked = 0;
-}
-
-/* Step to the next node that is not full, upwards where a parent has no more.
- * Lower the bounds of what was searched whole.  false: that was the last.
- */
-static bool
-search_step (struct blist *bl, struct search *s)
-{
-  for (;;) {
-    struct node *n = &bl->level[s->level][s->node];
-    unsigned slot = s->node % RADIX;
-    uint64_t parent = s->node / RADIX;
-    uint64_t rest;
-
-    if (first_block (s->level, s->node) >= s->from &&
-        (n->bound == 0 || n->bound > s->want))
-      n->bound = s->want;
-    if (s->level + 1 == bl->nr_levels)
-      return false;
-    rest = slot == 63
-               ? 0
-               : ~bl->level[s->level + 1][parent].used & bits (slot + 1, 63);
-    if (rest != 0) {
-      s->node = parent * RADIX + lowest_bit (rest);
-      if (lowest_bit (rest) > slot + 1)
-        s->run = first_block (s->level, s->node);
-      return true;
-    }
-    s->level++;
-    s->node = parent;
-    if (slot < 63)
-      s->run = first_block (s->level, s->node + 1);
-  }
-}
-
-/* Find the first run of want blocks that starts at from or later. */
-static bool
-search (struct blist *bl, uint64_t from, uint64_t want, uint64_t *start)
-{
-  struct search s = { .from = from,
-                      .want = want,
-                      .run = from,
-                      .node = from / RADIX,
-                      .unasked = bl->nr_levels - 1 };
-
-  do {
-    /* Down to a leaf, or to a node that can be skipped. */
-    while (s.level > 0) {
-      const struct node *n = &bl->level[s.level][s.node];
-
-      if (too_small (n, want)) {
-        if (s.run == first_block (s.level, s.node))
-          break;
-        if (s.unasked < s.level)
-          s.unasked = s.level;
-      }
-      s.level--;
-      s.node = s.node * RADIX + lowest_bit (~n->used);
-      if (s.node % RADIX != 0)
-        s.run = first_block (s.level, s.node);
-    }
-    if (s.level > 0) {
-      search_skip (bl, &s);
-      continue;
-    }
-    if (search_leaf (bl, &s, start))
-      return true;
-    if (s.unasked > 0 && s.run >= s.node * RADIX)
-      search_ask (bl, &s);
-  } while (search_step (bl, &s));
-  return false;
+  first = lowest_bit (found);
+  len = lowest_bit (~(left >> first) | UINT64_C (1) << 63);
+  if (len > at_most)
+    len = at_most;
+  else if (first + len >= 63)
+    return false; /* it may go on in the next leaf */
+  n->used |= bits (first, first + len - 1);
+  if (n->used == FULL)
+    leaves_full (bl, leaf, leaf);
+  bl->nr_free -= len;
+  *start = leaf * RADIX + first;
+  *count = len;
+  blist_seek (bl, *start + len);
+  return true;
 }
 
 int
@@ -527,8 +379,10 @@ blist_alloc (struct blist *bl, uint64_t at_least, uint64_t at_most,
     return EINVAL;
   if (bl->nr_free < at_least)
     return ENOSPC;
-  if (!search (bl, bl->cursor, at_least, &first) &&
-      (bl->cursor == 0 || !search (bl, 0, at_least, &first)))
+  if (alloc_in_leaf (bl, at_least, at_most, start, count))
+    return 0;
+  if (!blist_search (bl, bl->cursor, at_least, &first) &&
+      (bl->cursor == 0 || !blist_search (bl, 0, at_least, &first)))
     return ENOSPC;
   end = bl->nr_blocks - first > at_most ? first + at_most : bl->nr_blocks;
   end = blist_next_used (bl, first + at_least, end);
@@ -539,11 +393,32 @@ blist_alloc (struct blist *bl, uint64_t at_least, uint64_t at_most,
   return 0;
 }
 
+/* The commonest case: a range within a leaf, and nothing to say above. */
+static bool
+free_in_leaf (struct blist *bl, uint64_t start, uint64_t count)
+{
+  struct node *n = &bl->level[0][start / RADIX];
+  unsigned first = start % RADIX;
+  uint64_t mask;
+
+  if (count == 0 || count > RADIX - first)
+    return false;
+  mask = bits (first, first + count - 1);
+  if ((n->used & mask) != mask || n->used == FULL || n->bound != 0)
+    return false;
+  n->used &= ~mask;
+  bl->nr_free += count;
+  return true;
+}
+
 int
 blist_free (struct blist *bl, uint64_t start, uint64_t count)
 {
-  if (outside (bl, start, count) ||
-      blist_next_free (bl, start, start + count) != start + count)
+  if (outside (bl, start, count))
+    return EINVAL;
+  if (free_in_leaf (bl, start, count))
+    return 0;
+  if (blist_next_free (bl, start, start + count) != start + count)
     return EINVAL;
   if (count > 0)
     release_range (bl, start, start + count - 1);

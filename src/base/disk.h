@@ -23,8 +23,8 @@
 #define DISK_LABEL_BYTES   4096
 
 struct disk_label {
-  uint8_t magic[8];   /* DISK_LABEL_MAGIC, no zero at the end */
-  uint32_t version;   /* DISK_LABEL_VERSION */
+  uint8_t magic[8]; /* DISK_LABEL_MAGIC, no zero at the end */
+  uint32_t version; /* DISK_LABEL_VERSION */
   uint32_t spare0;
   uint64_t size_bytes; /* of the volume when it was labelled */
   uint8_t uuid[16];    /* of this label */
@@ -32,9 +32,9 @@ struct disk_label {
   uint32_t crc; /* CRC32C of the bytes before it */
 };
 
-_Static_assert (sizeof (struct disk_label) == DISK_LABEL_BYTES, "label size");
-_Static_assert (offsetof (struct disk_label, uuid) == 24, "label uuid");
-_Static_assert (offsetof (struct disk_label, crc) == DISK_LABEL_BYTES - 4,
-                "label crc");
+_Static_assert(sizeof (struct disk_label) == DISK_LABEL_BYTES, "label size");
+_Static_assert(offsetof (struct disk_label, uuid) == 24, "label uuid");
+_Static_assert(offsetof (struct disk_label, crc) == DISK_LABEL_BYTES - 4,
+               "label crc");
 
 #endif /* FARPAGE_DISK_H */

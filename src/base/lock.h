@@ -68,10 +68,10 @@ lock_scope_end (lock_t **lock)
 {
   lock_release (*lock);
 }
-#define LOCK_SCOPE(ptr) LOCK_SCOPE_ (ptr, __COUNTER__)
+#define LOCK_SCOPE(ptr)     LOCK_SCOPE_ (ptr, __COUNTER__)
 #define LOCK_SCOPE_(ptr, n) LOCK_SCOPE__ (ptr, n)
-#define LOCK_SCOPE__(ptr, n)                                                   \
-  __attribute__ ((cleanup (lock_scope_end))) lock_t *lock_scope_##n = (ptr);   \
+#define LOCK_SCOPE__(ptr, n)                                                 \
+  __attribute__ ((cleanup (lock_scope_end))) lock_t *lock_scope_##n = (ptr); \
   lock_acquire (lock_scope_##n)
 
 #endif /* FARPAGE_LOCK_H */

@@ -58,9 +58,8 @@ log_limited (struct log_limit *limit, enum log_level level, const char *fmt,
   uint64_t next = atomic_load (&limit->next_ns);
   va_list args;
 
-  if (now < next ||
-      !atomic_compare_exchange_strong (&limit->next_ns, &next,
-                                       now + LIMIT_NS)) {
+  if (now < next || !atomic_compare_exchange_strong (&limit->next_ns, &next,
+                                                     now + LIMIT_NS)) {
     atomic_fetch_add (&limit->dropped, 1);
     return;
   }

@@ -12,7 +12,12 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
-enum log_level { LOG_ERROR, LOG_WARNING, LOG_INFO, LOG_DEBUG };
+enum log_level {
+  LOG_ERROR,
+  LOG_WARNING,
+  LOG_INFO,
+  LOG_DEBUG
+};
 
 typedef void (*log_fn) (void *arg, enum log_level level, const char *text);
 

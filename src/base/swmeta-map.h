@@ -69,21 +69,27 @@ present (const struct shard *s, unsigned i)
   return s->present[i / SWBLOCK_PAGES] >> (i % SWBLOCK_PAGES) & 1;
 }
 
-/* Does an entry `next` right behind the entry `word` continue its run?  The
- * first place of a volume does not follow on the last of another.
+/* The word that continues a run behind an entry with this word; 0 if none can.
+ * The first place of a volume does not follow on the last of another.
  */
+static inline uint64_t
+word_after (uint64_t word)
+{
+  if (swmeta_kind (word) != SWMETA_BLOCK)
+    return word;
+  return blkno_place (word) == BLKNO_PLACE_MAX ? 0 : word + 1;
+}
+
 static inline bool
 goes_on (uint64_t word, uint64_t next)
 {
-  if (swmeta_kind (word) != SWMETA_BLOCK)
-    return next == word;
-  return next == word + 1 && blkno_place (next) != 0;
+  return next == word_after (word);
 }
 
 /* Runs on their way to the caller. */
 struct gather {
   struct swmeta_run run;
-  uint64_t last; /* the word of its last page */
+  uint64_t next; /* the word that continues it */
   uint64_t nr;   /* pages gathered in all */
   swmeta_run_fn fn;
   void *arg;
@@ -97,18 +103,26 @@ gather_end (struct gather *g)
   g->run.nr_pages = 0;
 }
 
+/* Gather nr entries in a row, the first of page pgno. */
 static inline void
-gather_add (struct gather *g, pgno_t pgno, uint64_t word)
+gather_row (struct gather *g, const struct swmeta *map, const char *entry,
+            pgno_t pgno, unsigned nr)
 {
-  if (g->run.nr_pages == 0 || pgno != g->run.pgno + g->run.nr_pages ||
-      !goes_on (g->last, word)) {
-    gather_end (g);
-    g->run.pgno = pgno;
-    g->run.word = word;
+  uint64_t next = g->run.pgno + g->run.nr_pages == pgno ? g->next : 0;
+
+  g->nr += nr;
+  for (unsigned i = 0; i < nr; i++, entry += map->entry_bytes) {
+    uint64_t word = word_of (entry);
+
+    if (word != next) {
+      gather_end (g);
+      g->run.pgno = pgno + i;
+      g->run.word = word;
+    }
+    g->run.nr_pages++;
+    next = word_after (word);
   }
-  g->run.nr_pages++;
-  g->last = word;
-  g->nr++;
+  g->next = next;
 }
 
 /* Gather the entries of these bits of a swblock; pgno is its first page. */
@@ -118,9 +132,10 @@ gather_bits (struct gather *g, const struct swmeta *map, const char *block,
 {
   while (bits != 0) {
     unsigned i = __builtin_ctz (bits);
+    unsigned nr = __builtin_ctz (~(bits >> i));
 
-    gather_add (g, pgno + i, word_of (block + i * map->entry_bytes));
-    bits &= bits - 1;
+    gather_row (g, map, block + i * map->entry_bytes, pgno + i, nr);
+    bits &= bits + (1u << i); /* without the lowest row of ones */
   }
 }
 

@@ -245,6 +245,12 @@ swmeta_destroy (struct swmeta *map)
 int
 swmeta_reserve (struct swmeta *map)
 {
+  const uint64_t nr_blocks = (map->nr_pages - 1) / SWBLOCK_PAGES + 1;
+
+  /* Do not first fill a zone that can never hold it. */
+  if (map->nr_pages > 0 && nr_blocks > swzone_bytes_max (map->zone) /
+                                           (SWBLOCK_PAGES * map->entry_bytes))
+    return ENOMEM;
   for (uint64_t shard = 0; shard < map->nr_shards; shard++) {
     uint64_t nr = min_u64 (map->nr_pages - shard * SHARD_PAGES, SHARD_PAGES);
     struct shard *s;

@@ -64,9 +64,10 @@ struct swmeta_run {
   uint64_t nr_pages;
 };
 
-/* What was displaced or freed, a run at a time, in rising order of pages. */
+/* What was displaced or freed, a run at a time, in rising order of pages.  It
+ * must not call on the map that called it.
+ */
 typedef void (*swmeta_run_fn) (void *arg, const struct swmeta_run *run);
-/* It must not call on the map that called it. */
 
 /* ---- zone: the memory of all maps of a store, bounded, thread safe ---- */
 
@@ -108,9 +109,9 @@ extern void swmeta_lookup (struct swmeta *map, pgno_t pgno, uint64_t max,
 /* The pages before and after pgno whose entries go on from its own, at most
  * that many and within its shard; both 0 if pgno has no entry.
  */
-extern void swmeta_extent (struct swmeta *map, pgno_t pgno,
-                           uint64_t max_before, uint64_t max_after,
-                           uint64_t *before, uint64_t *after);
+extern void swmeta_extent (struct swmeta *map, pgno_t pgno, uint64_t max_before,
+                           uint64_t max_after, uint64_t *before,
+                           uint64_t *after);
 
 /* Copy nr entries (absent ones as zeros) to ents. */
 extern void swmeta_get (struct swmeta *map, pgno_t pgno, uint64_t nr,
@@ -142,9 +143,9 @@ extern void swmeta_pop (struct swmeta *map, pgno_t pgno, void *ent);
  * (destination wins), the source's is handed back.  ENOMEM: *nr_moved pages
  * are done, the rest untouched.
  */
-extern int swmeta_move (struct swmeta *dst, pgno_t dst_pgno,
-                        struct swmeta *src, pgno_t src_pgno, uint64_t nr,
-                        swmeta_run_fn freed, void *arg, uint64_t *nr_moved);
+extern int swmeta_move (struct swmeta *dst, pgno_t dst_pgno, struct swmeta *src,
+                        pgno_t src_pgno, uint64_t nr, swmeta_run_fn freed,
+                        void *arg, uint64_t *nr_moved);
 
 /* The first shard at or after this one that may have entries; UINT64_MAX if
  * none.  Needs no shard's lock; cost follows what is mapped, not the size.

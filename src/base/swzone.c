@@ -40,8 +40,10 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-#define CHUNK_BYTES ((size_t) 256 << 10)
+#define CHUNK_BYTES ((size_t) 2 << 20)
 #define CACHE_LINE  64u
+/* From here on huge pages: a smaller zone would waste too much in them. */
+#define HUGE_ZONE_BYTES (UINT64_C (64) << 20)
 
 struct chunk {
   struct chunk *prev, *next;
@@ -63,6 +65,7 @@ struct swzone {
   lock_t lock;
   size_t entry_bytes;     /* [const] */
   uint64_t bytes_max;     /* [const] */
+  bool huge;              /* [const] ask for huge pages */
   _Atomic uint64_t bytes; /* [lock] to write */
   struct kind kind[SWZONE_KINDS];
 };
@@ -96,7 +99,7 @@ chunk_link_last (struct kind *kind, struct chunk *c)
 
 /* A new chunk, in the partial list.  false: no memory. */
 static bool
-chunk_make (struct kind *kind)
+chunk_make (struct kind *kind, bool huge)
 {
   char *map = mmap (NULL, 2 * CHUNK_BYTES, PROT_READ | PROT_WRITE,
                     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -110,6 +113,8 @@ chunk_make (struct kind *kind)
     munmap (map, before);
   munmap (map + before + CHUNK_BYTES, CHUNK_BYTES - before);
   c = (struct chunk *) (map + before);
+  if (huge)
+    madvise (c, CHUNK_BYTES, MADV_HUGEPAGE); /* a hint: may fail */
   chunk_link_first (kind, c);
   kind->nr_empty++;
   return true;
@@ -177,6 +182,7 @@ swzone_create (size_t entry_bytes, uint64_t bytes_max, struct swzone **zonep)
   lock_init (&zone->lock, LOCK_ZONE, "zone");
   zone->entry_bytes = entry_bytes;
   zone->bytes_max = bytes_max;
+  zone->huge = bytes_max >= HUGE_ZONE_BYTES;
   kind_init (&zone->kind[SWZONE_SWBLOCK], SWBLOCK_PAGES * entry_bytes);
   kind_init (&zone->kind[SWZONE_SHARD], SWZONE_SHARD_BYTES);
   kind_init (&zone->kind[SWZONE_INNER], SWZONE_INNER_BYTES);
@@ -247,7 +253,7 @@ swzone_get (struct swzone *zone, enum swzone_kind k, unsigned nr,
   for (unsigned i = 0; i < nr; i++) {
     struct swzone_piece *piece;
 
-    if (kind->partial == NULL && !chunk_make (kind)) {
+    if (kind->partial == NULL && !chunk_make (kind, zone->huge)) {
       /* Those not got were counted above. */
       atomic_store_explicit (&zone->bytes,
                              swzone_bytes (zone) - (nr - i) * kind->piece_bytes,

@@ -1,23 +1,19 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* swmeta: edges one by one, then random operations on two maps of one zone
- * against two arrays of entries.
- */
+/* swmeta: what it promises, one thing at a time. */
 
 #include <config.h>
 
 #include "swmeta.h"
-#include "test-util.h"
 
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
 
-#define ZONE_BYTES  (UINT64_C (64) << 20)
-#define RUNS_MAX    20000u
-#define WINDOW      4096u /* pages that the model knows, in 8 shards */
-#define ENTRIES_MAX SHARD_PAGES
+#define ZONE_BYTES (UINT64_C (64) << 20)
+#define RUNS_MAX   100u
 
 /* ---- runs that were handed back ---- */
 
@@ -26,7 +22,7 @@ struct runs {
   unsigned nr;
 };
 
-static struct runs got, expected;
+static struct runs got;
 
 static void
 record (void *arg, const struct swmeta_run *run)
@@ -38,294 +34,423 @@ record (void *arg, const struct swmeta_run *run)
   runs->run[runs->nr++] = *run;
 }
 
-static bool
-naive_goes_on (uint64_t a, uint64_t b)
+/* ---- helpers ---- */
+
+static struct swzone *
+new_zone (void)
 {
-  if (swmeta_kind (a) != SWMETA_BLOCK)
-    return a == b;
-  return swmeta_kind (b) == SWMETA_BLOCK &&
-         blkno_volume (a) == blkno_volume (b) &&
-         blkno_place (a) + 1 == blkno_place (b);
-}
+  struct swzone *zone = NULL;
 
-static void
-expect (pgno_t pgno, uint64_t word, uint64_t last)
-{
-  struct swmeta_run *r = &expected.run[expected.nr - 1];
-
-  if (expected.nr > 0 && r->pgno + r->nr_pages == pgno &&
-      naive_goes_on (last, word)) {
-    r->nr_pages++;
-    return;
-  }
-  assert_true (expected.nr < RUNS_MAX);
-  expected.run[expected.nr++] = (struct swmeta_run){ pgno, word, 1 };
-}
-
-static void
-assert_runs (void)
-{
-  assert_int_equal (got.nr, expected.nr);
-  for (unsigned i = 0; i < got.nr; i++) {
-    assert_int_equal (got.run[i].pgno, expected.run[i].pgno);
-    assert_int_equal (got.run[i].word, expected.run[i].word);
-    assert_int_equal (got.run[i].nr_pages, expected.run[i].nr_pages);
-  }
-  got.nr = expected.nr = 0;
-}
-
-/* ---- random operations against the model ---- */
-
-struct side {
-  struct swmeta *map;
-  struct swent ent[WINDOW];
-  uint64_t nr_entries;
-};
-
-struct model {
-  struct swzone *zone;
-  struct side side[2];
-  pgno_t base; /* page of the first entry in the model */
-  uint64_t random;
-};
-
-static uint64_t
-rnd (struct model *m, uint64_t below)
-{
-  return test_random_below (&m->random, below);
-}
-
-/* A range within one shard of the window; *i counts from its start. */
-static void
-rnd_range (struct model *m, unsigned *i, unsigned *nr)
-{
-  unsigned left;
-
-  *i = rnd (m, WINDOW);
-  if (rnd (m, 4) == 0)
-    *i &= ~(SWBLOCK_PAGES - 1);
-  left = SHARD_PAGES - *i % SHARD_PAGES;
-  *nr = 1 + rnd (m, UINT64_C (1) << rnd (m, 10));
-  *nr = min_u64 (*nr, left);
-}
-
-static void
-step_build (struct model *m, struct side *s)
-{
-  static struct swent ents[ENTRIES_MAX];
-  unsigned i, nr;
-  uint64_t blk = blkno_make (rnd (m, 3), rnd (m, 3) ? rnd (m, 1000000) : 0);
-  uint64_t last = 0;
-
-  rnd_range (m, &i, &nr);
-  if (rnd (m, 20) == 0)
-    blk = blkno_make (1, BLKNO_PLACE_MAX - rnd (m, 20));
-  for (unsigned n = 0; n < nr; n++) {
-    blk = rnd (m, 10) == 0 ? rnd (m, 1000000) : blk + 1;
-    ents[n].word = rnd (m, 10) == 0 ? swmeta_word (SWMETA_ZERO, 0)
-                                    : swmeta_word (SWMETA_BLOCK, blk);
-    ents[n].crc = rnd (m, UINT32_MAX);
-  }
-  if (rnd (m, 2))
-    assert_int_equal (swmeta_prepare (s->map, m->base + i, nr), 0);
-  assert_int_equal (swmeta_build (s->map, m->base + i, nr, ents, record, &got),
+  assert_int_equal (swzone_create (sizeof (struct swent), ZONE_BYTES, &zone),
                     0);
-  for (unsigned n = 0; n < nr; n++) {
-    uint64_t old = s->ent[i + n].word;
+  assert_int_equal (swzone_bytes (zone), 0);
+  return zone;
+}
 
-    if (old != 0)
-      expect (m->base + i + n, old, last);
-    else
-      s->nr_entries++;
-    last = old;
-    s->ent[i + n] = ents[n];
-  }
-  assert_runs ();
+static struct swmeta *
+new_map (struct swzone *zone, pgno_t nr_pages)
+{
+  struct swmeta *map = NULL;
+
+  assert_int_equal (swmeta_create (zone, nr_pages, &map), 0);
+  assert_int_equal (swmeta_nr_pages (map), nr_pages);
+  assert_int_equal (swmeta_nr_entries (map), 0);
+  return map;
 }
 
 static void
-step_free (struct model *m, struct side *s)
+destroy (struct swzone *zone, struct swmeta *map)
 {
-  unsigned i, nr;
-  uint64_t last = 0;
+  swmeta_destroy (map);
+  assert_int_equal (swzone_bytes (zone), 0);
+  swzone_destroy (zone);
+}
 
-  rnd_range (m, &i, &nr);
-  swmeta_free (s->map, m->base + i, nr, record, &got);
-  for (unsigned n = 0; n < nr; n++) {
-    uint64_t old = s->ent[i + n].word;
+/* Map nr pages to blocks in a row. */
+static void
+map_blocks (struct swmeta *map, pgno_t pgno, uint64_t nr, blkno_t blk)
+{
+  struct swent ents[SHARD_PAGES] = { { 0 } };
 
-    if (old != 0) {
-      expect (m->base + i + n, old, last);
-      s->nr_entries--;
-    }
-    last = old;
-    s->ent[i + n] = (struct swent){ 0 };
-  }
-  assert_runs ();
+  for (uint64_t i = 0; i < nr; i++)
+    ents[i].word = swmeta_word (SWMETA_BLOCK, blk + i);
+  assert_int_equal (swmeta_build (map, pgno, nr, ents, record, &got), 0);
+  assert_null (swmeta_check (map));
 }
 
 static void
-step_pop (struct model *m, struct side *s)
+assert_got (unsigned i, pgno_t pgno, blkno_t blk, uint64_t nr)
 {
-  unsigned i = rnd (m, WINDOW);
-  struct swent ent;
-
-  memset (&ent, 0xee, sizeof ent);
-  swmeta_pop (s->map, m->base + i, &ent);
-  assert_memory_equal (&ent, &s->ent[i], sizeof ent);
-  s->nr_entries -= ent.word != 0;
-  s->ent[i] = (struct swent){ 0 };
+  assert_true (i < got.nr);
+  assert_int_equal (got.run[i].pgno, pgno);
+  assert_int_equal (got.run[i].word, swmeta_word (SWMETA_BLOCK, blk));
+  assert_int_equal (got.run[i].nr_pages, nr);
 }
 
 static void
-step_lookup (struct model *m, struct side *s)
+assert_nr_got (unsigned nr)
 {
-  static struct swent ents[ENTRIES_MAX];
+  assert_int_equal (got.nr, nr);
+  got.nr = 0;
+}
+
+static void
+assert_lookup (struct swmeta *map, pgno_t pgno, uint64_t max, uint64_t word,
+               uint64_t nr)
+{
   struct swmeta_run run;
-  unsigned i, nr, n, b, a, first, end;
-  uint64_t before, after;
 
-  rnd_range (m, &i, &nr);
-  swmeta_get (s->map, m->base + i, nr, ents);
-  assert_memory_equal (ents, s->ent + i, nr * sizeof ents[0]);
-  swmeta_lookup (s->map, m->base + i, rnd (m, 8) ? nr : UINT64_MAX, &run);
-  if (run.nr_pages > nr)
-    nr = SHARD_PAGES - i % SHARD_PAGES;
-  for (n = 1; n < nr; n++)
-    if (s->ent[i].word == 0
-            ? s->ent[i + n].word != 0
-            : !naive_goes_on (s->ent[i + n - 1].word, s->ent[i + n].word))
-      break;
-  assert_int_equal (run.pgno, m->base + i);
-  assert_int_equal (run.word, s->ent[i].word);
-  assert_int_equal (run.nr_pages, n);
-
-  first = i / SHARD_PAGES * SHARD_PAGES;
-  end = first + SHARD_PAGES;
-  b = rnd (m, 40);
-  a = rnd (m, 40);
-  swmeta_extent (s->map, m->base + i, b, a, &before, &after);
-  for (n = 0; n < b && i - n > first; n++)
-    if (s->ent[i].word == 0 ||
-        !naive_goes_on (s->ent[i - n - 1].word, s->ent[i - n].word))
-      break;
-  assert_int_equal (before, n);
-  for (n = 0; n < a && i + n + 1 < end; n++)
-    if (s->ent[i].word == 0 ||
-        !naive_goes_on (s->ent[i + n].word, s->ent[i + n + 1].word))
-      break;
-  assert_int_equal (after, n);
+  swmeta_lookup (map, pgno, max, &run);
+  assert_int_equal (run.pgno, pgno);
+  assert_int_equal (run.word, word);
+  assert_int_equal (run.nr_pages, nr);
 }
 
-static void
-step_move (struct model *m)
-{
-  struct side *src = &m->side[rnd (m, 2)];
-  struct side *dst = &m->side[rnd (m, 2)];
-  unsigned nr = rnd (m, 1 + WINDOW / 2);
-  unsigned from = rnd (m, WINDOW - nr + 1), to = rnd (m, WINDOW - nr + 1);
-  uint64_t done = 77, last = 0;
-
-  if (rnd (m, 2) && src != dst)
-    to = from;
-  if (src == dst && from < to + nr && to < from + nr)
-    return;
-  assert_int_equal (swmeta_move (dst->map, m->base + to, src->map,
-                                 m->base + from, nr, record, &got, &done),
-                    0);
-  assert_int_equal (done, nr);
-  for (unsigned n = 0; n < nr; n++) {
-    struct swent *e = &src->ent[from + n];
-
-    if (e->word != 0 && dst->ent[to + n].word != 0) {
-      expect (m->base + from + n, e->word, last);
-      last = e->word;
-      src->nr_entries--;
-    } else {
-      last = 0;
-      if (e->word != 0) {
-        dst->ent[to + n] = *e;
-        dst->nr_entries++;
-        src->nr_entries--;
-      }
-    }
-    *e = (struct swent){ 0 };
-  }
-  assert_runs ();
-}
+/* ---- tests ---- */
 
 static void
-assert_sides (struct model *m)
+test_bad_arguments (void **state)
 {
-  static struct swent ents[ENTRIES_MAX];
-
-  for (unsigned k = 0; k < 2; k++) {
-    struct side *s = &m->side[k];
-
-    assert_null (swmeta_check (s->map));
-    assert_int_equal (swmeta_nr_entries (s->map), s->nr_entries);
-    for (unsigned i = 0; i < WINDOW; i += SHARD_PAGES) {
-      swmeta_get (s->map, m->base + i, SHARD_PAGES, ents);
-      assert_memory_equal (ents, s->ent + i, sizeof ents);
-    }
-  }
-}
-
-static void
-random_ops (uint64_t seed, pgno_t base, pgno_t nr_pages, uint64_t nr_ops)
-{
-  struct model *m = calloc (1, sizeof *m);
-
-  assert_non_null (m);
-  m->random = seed * 2 + 1;
-  m->base = base;
-  assert_int_equal (swzone_create (sizeof (struct swent), ZONE_BYTES, &m->zone),
-                    0);
-  for (unsigned k = 0; k < 2; k++)
-    assert_int_equal (swmeta_create (m->zone, nr_pages, &m->side[k].map), 0);
-  for (uint64_t i = 0; i < nr_ops; i++) {
-    struct side *s = &m->side[rnd (m, 2)];
-    uint64_t op = rnd (m, 100);
-
-    if (op < 30)
-      step_build (m, s);
-    else if (op < 60)
-      step_free (m, s);
-    else if (op < 70)
-      step_pop (m, s);
-    else if (op < 99)
-      step_lookup (m, s);
-    else
-      step_move (m);
-    if (i % 512 == 0)
-      assert_sides (m);
-  }
-  assert_sides (m);
-  for (unsigned k = 0; k < 2; k++)
-    swmeta_destroy (m->side[k].map);
-  assert_int_equal (swzone_bytes (m->zone), 0);
-  swzone_destroy (m->zone);
-  free (m);
-}
-
-static void
-test_random (void **state)
-{
-  uint64_t seed = test_seed ();
-  uint64_t nr_ops = test_environment ("FARPAGE_RANDOM_OPS", 300000);
+  struct swzone *zone = NULL;
+  struct swmeta *map = NULL;
 
   (void) state;
-  random_ops (seed, 0, WINDOW, nr_ops / 3);
-  random_ops (seed + 1, 512 * 512 - 1024, 512 * 512 * 3, nr_ops / 3);
-  random_ops (seed + 2, (UINT64_C (1) << 51) - 1024, UINT64_C (1) << 52,
-              nr_ops / 3);
+  assert_int_equal (swzone_create (0, ZONE_BYTES, &zone), EINVAL);
+  assert_int_equal (swzone_create (7, ZONE_BYTES, &zone), EINVAL);
+  assert_int_equal (swzone_create (12, ZONE_BYTES, &zone), EINVAL);
+  assert_int_equal (swzone_create (72, ZONE_BYTES, &zone), EINVAL);
+  assert_null (zone);
+  zone = new_zone ();
+  assert_int_equal (swzone_bytes_max (zone), ZONE_BYTES);
+  assert_int_equal (swmeta_create (zone, UINT64_MAX, &map), EINVAL);
+  assert_null (map);
+  map = new_map (zone, 0);
+  assert_int_equal (swmeta_next_shard (map, 0), UINT64_MAX);
+  assert_int_equal (swmeta_reserve (map), 0);
+  assert_null (swmeta_check (map));
+  swmeta_destroy (NULL);
+  destroy (zone, map);
+}
+
+/* What is displaced comes back in runs, over swblocks too, and only that. */
+static void
+test_displaced_in_runs (void **state)
+{
+  struct swzone *zone = new_zone ();
+  struct swmeta *map = new_map (zone, 1024);
+
+  (void) state;
+  map_blocks (map, 10, 20, 1000);
+  map_blocks (map, 30, 10, 1020); /* goes on */
+  map_blocks (map, 40, 5, 5000);
+  map_blocks (map, 50, 5, 5005); /* goes on, but not in the pages */
+  assert_nr_got (0);
+  assert_lookup (map, 10, 512, swmeta_word (SWMETA_BLOCK, 1000), 30);
+  assert_lookup (map, 10, 7, swmeta_word (SWMETA_BLOCK, 1000), 7);
+  map_blocks (map, 5, 60, 9000);
+  assert_got (0, 10, 1000, 30);
+  assert_got (1, 40, 5000, 5);
+  assert_got (2, 50, 5005, 5);
+  assert_nr_got (3);
+  assert_int_equal (swmeta_nr_entries (map), 60);
+  swmeta_free (map, 0, 512, record, &got);
+  assert_got (0, 5, 9000, 60);
+  assert_nr_got (1);
+  destroy (zone, map);
+}
+
+/* Neither from volume to volume nor from kind to kind. */
+static void
+test_runs_end (void **state)
+{
+  struct swent ents[4] = { { 0 } };
+  struct swzone *zone = new_zone ();
+  struct swmeta *map = new_map (zone, 512);
+  uint64_t before, after;
+
+  (void) state;
+  map_blocks (map, 0, 2, blkno_make (3, BLKNO_PLACE_MAX));
+  assert_lookup (map, 0, 9,
+                 swmeta_word (SWMETA_BLOCK, blkno_make (3, BLKNO_PLACE_MAX)),
+                 1);
+  swmeta_extent (map, 1, 9, 9, &before, &after);
+  assert_int_equal (before, 0);
+  assert_int_equal (after, 0);
+  ents[0].word = swmeta_word (SWMETA_ZERO, 7);
+  ents[1].word = swmeta_word (SWMETA_ZERO, 7);
+  ents[2].word = swmeta_word (SWMETA_ZERO, 8);
+  ents[3].word = swmeta_word (SWMETA_BLOCK, 8);
+  assert_int_equal (swmeta_build (map, 100, 4, ents, record, &got), 0);
+  assert_lookup (map, 100, 9, ents[0].word, 2);
+  assert_lookup (map, 102, 9, ents[2].word, 1);
+  assert_lookup (map, 103, 9, ents[3].word, 1);
+  assert_nr_got (0);
+  destroy (zone, map);
+}
+
+/* Absent swblocks in one step, to the end of the shard or of the map. */
+static void
+test_holes (void **state)
+{
+  struct swzone *zone = new_zone ();
+  struct swmeta *map = new_map (zone, 512 * 3 + 100);
+  uint64_t before = 7, after = 7;
+
+  (void) state;
+  assert_lookup (map, 0, UINT64_MAX, 0, 512);
+  assert_lookup (map, 511, UINT64_MAX, 0, 1);
+  assert_lookup (map, 512 * 3, UINT64_MAX, 0, 100);
+  map_blocks (map, 500, 1, 8);
+  assert_lookup (map, 0, UINT64_MAX, 0, 500);
+  assert_lookup (map, 0, 20, 0, 20);
+  assert_lookup (map, 501, UINT64_MAX, 0, 11);
+  swmeta_extent (map, 499, 9, 9, &before, &after);
+  assert_int_equal (before, 0);
+  assert_int_equal (after, 0);
+  map_blocks (map, 512 * 3 + 99, 1, 9);
+  swmeta_extent (map, 512 * 3 + 99, 9, 9, &before, &after);
+  assert_int_equal (after, 0);
+  assert_lookup (map, 512 * 3, UINT64_MAX, 0, 99);
+  destroy (zone, map);
+}
+
+/* A swblock goes when its last entry does, a shard node with its last. */
+static void
+test_memory_goes_at_count_0 (void **state)
+{
+  struct swzone *zone = new_zone ();
+  struct swmeta *map = new_map (zone, 512 * 512);
+  uint64_t inner, one, two;
+  struct swent ent;
+
+  (void) state;
+  map_blocks (map, 0, 1, 1);
+  one = swzone_bytes (zone);
+  map_blocks (map, 1, 15, 2);
+  assert_int_equal (swzone_bytes (zone), one);
+  map_blocks (map, 16, 1, 17);
+  two = swzone_bytes (zone);
+  assert_int_equal (two - one, SWBLOCK_PAGES * sizeof ent);
+  swmeta_free (map, 0, 15, record, &got);
+  assert_int_equal (swzone_bytes (zone), two);
+  swmeta_pop (map, 15, &ent);
+  assert_int_equal (ent.word, swmeta_word (SWMETA_BLOCK, 16));
+  assert_int_equal (swzone_bytes (zone), one);
+  assert_int_equal (swmeta_next_shard (map, 0), 0);
+  swmeta_free (map, 10, 100, record, &got);
+  inner = swzone_bytes (zone);
+  assert_true (inner < one - SWBLOCK_PAGES * sizeof ent);
+  assert_int_equal (swmeta_next_shard (map, 0), UINT64_MAX);
+  swmeta_pop (map, 15, &ent);
+  assert_int_equal (ent.word, 0);
+  swmeta_free (map, 0, 512, record, &got);
+  assert_int_equal (swzone_bytes (zone), inner);
+  got.nr = 0;
+  destroy (zone, map);
+}
+
+/* Prepared memory is found by the build, and goes with a free over it. */
+static void
+test_prepare (void **state)
+{
+  struct swzone *zone = new_zone ();
+  struct swmeta *map = new_map (zone, 512);
+  uint64_t bytes;
+
+  (void) state;
+  assert_int_equal (swmeta_prepare (map, 10, 30), 0);
+  bytes = swzone_bytes (zone);
+  assert_true (bytes > 3 * SWBLOCK_PAGES * sizeof (struct swent));
+  assert_int_equal (swmeta_nr_entries (map), 0);
+  assert_lookup (map, 0, 512, 0, 512);
+  assert_null (swmeta_check (map));
+  swmeta_free (map, 1, 31, record, &got); /* covers the second whole */
+  assert_int_equal (bytes - swzone_bytes (zone),
+                    SWBLOCK_PAGES * sizeof (struct swent));
+  assert_int_equal (swmeta_prepare (map, 10, 30), 0);
+  map_blocks (map, 10, 30, 5);
+  assert_int_equal (swzone_bytes (zone), bytes);
+  swmeta_free (map, 0, 512, record, &got);
+  assert_got (0, 10, 5, 30);
+  assert_nr_got (1);
+  assert_int_equal (swzone_bytes (zone), 0); /* 512 pages: no inner node */
+  destroy (zone, map);
+}
+
+/* The zone's bound holds, nothing changes on ENOMEM, and what is reserved is
+ * there for good.
+ */
+static void
+test_reserve (void **state)
+{
+  struct swzone *zone = new_zone ();
+  struct swmeta *map = new_map (zone, 512 * 4 + 1), *other;
+  uint64_t reserved;
+
+  (void) state;
+  map_blocks (map, 700, 1, 5);
+  assert_int_equal (swmeta_reserve (map), 0);
+  assert_null (swmeta_check (map));
+  reserved = swzone_bytes (zone);
+  assert_true (reserved >= (512 * 4 + 16) * sizeof (struct swent));
+  for (unsigned shard = 0; shard < 4; shard++) {
+    map_blocks (map, shard * 512, 512, shard * 512);
+    assert_int_equal (swzone_bytes (zone), reserved);
+    got.nr = 0;
+    swmeta_free (map, shard * 512, 512, record, &got);
+    assert_got (0, shard * 512, shard * 512, 512);
+    assert_nr_got (1);
+    assert_int_equal (swzone_bytes (zone), reserved);
+  }
+  /* Too large for the zone: as before the call. */
+  other = new_map (zone, ZONE_BYTES / sizeof (struct swent));
+  map_blocks (other, 512 * 600 + 5, 1, 5);
+  reserved = swzone_bytes (zone);
+  assert_int_equal (swmeta_reserve (other), ENOMEM);
+  assert_int_equal (swzone_bytes (zone), reserved);
+  assert_int_equal (swmeta_nr_entries (other), 1);
+  assert_null (swmeta_check (other));
+  swmeta_destroy (other);
+  reserved = swzone_bytes (zone);
+  other = new_map (zone, UINT64_C (1) << 52); /* refused at once */
+  assert_int_equal (swmeta_reserve (other), ENOMEM);
+  assert_int_equal (swzone_bytes (zone), reserved);
+  swmeta_destroy (other);
+  destroy (zone, map);
+}
+
+/* Entries far apart in the largest map; what is between costs nothing. */
+static void
+test_next_shard (void **state)
+{
+  struct swzone *zone = new_zone ();
+  const pgno_t nr_pages = UINT64_C (1) << 52;
+  struct swmeta *map = new_map (zone, nr_pages);
+  uint64_t shard = 0;
+
+  (void) state;
+  assert_int_equal (swmeta_next_shard (map, 0), UINT64_MAX);
+  for (unsigned bit = 9; bit < 52; bit++)
+    map_blocks (map, UINT64_C (1) << bit, 3, bit);
+  map_blocks (map, nr_pages - 1, 1, 52);
+  for (unsigned bit = 9; bit < 52; bit++) {
+    shard = swmeta_next_shard (map, shard);
+    assert_int_equal (shard, UINT64_C (1) << (bit - 9));
+    swmeta_free (map, shard * SHARD_PAGES, SHARD_PAGES, record, &got);
+    assert_got (0, UINT64_C (1) << bit, bit, 3);
+    assert_nr_got (1);
+    shard++;
+  }
+  shard = swmeta_next_shard (map, shard);
+  assert_int_equal (shard, (nr_pages - 1) / SHARD_PAGES);
+  swmeta_free (map, nr_pages - 1, 1, record, &got);
+  assert_nr_got (1);
+  assert_int_equal (swmeta_next_shard (map, 0), UINT64_MAX);
+  assert_int_equal (swmeta_next_shard (map, UINT64_MAX), UINT64_MAX);
+  assert_int_equal (swmeta_nr_entries (map), 0);
+  destroy (zone, map);
+}
+
+/* Whole swblocks move with their memory; destination wins; far pages too. */
+static void
+test_move (void **state)
+{
+  struct swzone *zone = new_zone ();
+  struct swmeta *src = new_map (zone, 1 << 20);
+  struct swmeta *dst = new_map (zone, UINT64_C (1) << 40);
+  const pgno_t far = (UINT64_C (1) << 39) + 512 * 511;
+  uint64_t nr = 77;
+
+  (void) state;
+  map_blocks (src, 512 * 3 - 8, 8, 100);
+  map_blocks (src, 512 * 3, 40, 200);
+  map_blocks (src, 900000, 1, 300);
+  map_blocks (dst, far + 512 * 3 + 4, 2, 900);
+  assert_int_equal (swmeta_move (dst, far, src, 0, 1 << 20, record, &got, &nr),
+                    0);
+  assert_int_equal (nr, 1 << 20);
+  assert_got (0, 512 * 3 + 4, 204, 2);
+  assert_nr_got (1);
+  assert_null (swmeta_check (src));
+  assert_null (swmeta_check (dst));
+  assert_int_equal (swmeta_nr_entries (src), 0);
+  assert_int_equal (swmeta_nr_entries (dst), 49);
+  assert_lookup (dst, far + 512 * 3 - 8, 512, swmeta_word (SWMETA_BLOCK, 100),
+                 8);
+  assert_lookup (dst, far + 512 * 3, 512, swmeta_word (SWMETA_BLOCK, 200), 4);
+  assert_lookup (dst, far + 512 * 3 + 4, 512, swmeta_word (SWMETA_BLOCK, 900),
+                 2);
+  assert_lookup (dst, far + 512 * 3 + 6, 512, swmeta_word (SWMETA_BLOCK, 206),
+                 34);
+  assert_lookup (dst, far + 900000, 512, swmeta_word (SWMETA_BLOCK, 300), 1);
+  swmeta_destroy (src);
+  destroy (zone, dst);
+}
+
+/* Entries of every size that a zone takes keep all their bytes. */
+static void
+test_entry_sizes (void **state)
+{
+  unsigned char in[40 * 64], out[40 * 64];
+
+  (void) state;
+  for (size_t bytes = 8; bytes <= 64; bytes += 8) {
+    struct swzone *zone;
+    struct swmeta *map;
+
+    for (size_t i = 0; i < 40 * bytes; i++)
+      in[i] = i % bytes == 7 ? 0x10 : i * 7 + bytes;
+    assert_int_equal (swzone_create (bytes, ZONE_BYTES, &zone), 0);
+    map = new_map (zone, 2000);
+    assert_int_equal (swmeta_build (map, 600, 40, in, record, &got), 0);
+    assert_null (swmeta_check (map));
+    swmeta_get (map, 600, 40, out);
+    assert_memory_equal (in, out, 40 * bytes);
+    swmeta_pop (map, 620, out);
+    assert_memory_equal (in + 20 * bytes, out, bytes);
+    swmeta_get (map, 620, 1, out);
+    for (size_t i = 0; i < bytes; i++)
+      assert_int_equal (out[i], 0);
+    assert_nr_got (0);
+    destroy (zone, map);
+  }
+}
+
+static void
+test_dump (void **state)
+{
+  struct swzone *zone = new_zone ();
+  struct swmeta *map = new_map (zone, 2000);
+  char *text = NULL;
+  size_t len = 0;
+  FILE *fp = open_memstream (&text, &len);
+
+  (void) state;
+  assert_non_null (fp);
+  map_blocks (map, 600, 40, blkno_make (2, 77));
+  swmeta_dump (map, fp);
+  fclose (fp);
+  assert_non_null (strstr (text, "2000 pages, 40 entries"));
+  assert_non_null (strstr (text, "pages 600 + 40 block 2:77"));
+  free (text);
+  destroy (zone, map);
 }
 
 int
 main (void)
 {
   const struct CMUnitTest tests[] = {
-    cmocka_unit_test (test_random),
+    cmocka_unit_test (test_bad_arguments),
+    cmocka_unit_test (test_displaced_in_runs),
+    cmocka_unit_test (test_runs_end),
+    cmocka_unit_test (test_holes),
+    cmocka_unit_test (test_memory_goes_at_count_0),
+    cmocka_unit_test (test_prepare),
+    cmocka_unit_test (test_reserve),
+    cmocka_unit_test (test_next_shard),
+    cmocka_unit_test (test_move),
+    cmocka_unit_test (test_entry_sizes),
+    cmocka_unit_test (test_dump),
   };
 
   return cmocka_run_group_tests (tests, NULL, NULL);

@@ -85,21 +85,22 @@ write_block (struct request *req, pgno_t pgno, void *buf, struct space_run *run)
   return io_block (o, req->batch, VIO_WRITE, run->blk, buf) == 0 ? 0 : EIO;
 }
 
-/* The page becomes all zeros. */
+/* The page, which was this, becomes all zeros.  A promise of space stays: the
+ * request that has it kept was for all of the page, this is for a part.
+ */
 static int
-publish_zero (struct object *o, pgno_t pgno, struct freed *freed)
+publish_zero (struct object *o, const struct swmeta_run *was,
+              struct freed *freed)
 {
   struct swent ent;
-  int err = o->ops->pop (o->map, pgno, &ent);
+  int err;
 
-  if (err)
-    return err;
-  if (ent.word != 0) {
-    struct swmeta_run gone = { pgno, ent.word, 1 };
-
-    freed_removed (freed, &gone);
-  }
-  return 0;
+  if (swmeta_kind (was->word) != SWMETA_BLOCK)
+    return 0;
+  err = o->ops->pop (o->map, was->pgno, &ent);
+  if (err == 0)
+    freed_removed (freed, was);
+  return err;
 }
 
 int
@@ -109,14 +110,13 @@ page_publish (struct request *req, pgno_t pgno, void *buf,
   struct object *o = req->o;
   struct swmeta_run was;
   struct swent ent = { 0 };
-  int err;
+  int err = o->ops->lookup (o->map, pgno, 1, &was, NULL);
 
-  if (page_is_zero (buf))
-    return publish_zero (o, pgno, freed);
-
-  err = o->ops->lookup (o->map, pgno, 1, &was, NULL);
   if (err)
     return err;
+  if (page_is_zero (buf))
+    return publish_zero (o, &was, freed);
+
   bool needs_charge = was.word == 0 && !o->reserved;
 
   if (needs_charge && *charged == 0) {
@@ -160,6 +160,16 @@ overlay (char *page, uint32_t in_page, uint32_t bytes, const char *src,
   }
 }
 
+/* The sectors that a part of a page touches. */
+static unsigned
+sectors_of (uint32_t in_page, uint32_t bytes)
+{
+  unsigned first = in_page >> SECTOR_SHIFT;
+  unsigned last = (in_page + bytes - 1) >> SECTOR_SHIFT;
+
+  return (2u << last) - (1u << first);
+}
+
 /* Lock: needs the page's shard's. */
 static int
 update_locked (struct request *req, pgno_t pgno, uint32_t in_page,
@@ -168,14 +178,18 @@ update_locked (struct request *req, pgno_t pgno, uint32_t in_page,
 {
   char page[PAGE_BYTES] __attribute__ ((aligned (4096)));
   int err = request_may_publish (req);
+  unsigned marks;
 
   if (err)
     return err;
   request_help_older (req, pgno, freed);
+  marks = request_marks (req, pgno);
+  if ((sectors_of (in_page, bytes) & ~marks) == 0)
+    return 0; /* a later request has replaced it all */
   err = page_read (req->o, req->batch, pgno, page);
   if (err)
     return err;
-  overlay (page, in_page, bytes, src, request_marks (req, pgno));
+  overlay (page, in_page, bytes, src, marks);
   err = page_publish (req, pgno, page, run, freed, charged);
   if (err)
     return err;
@@ -188,7 +202,6 @@ page_update (struct request *req, pgno_t pgno, uint32_t in_page, uint32_t bytes,
              const void *src)
 {
   struct object *o = req->o;
-  uint64_t deadline_ns = env_now_ns () + CHARGE_WAIT_NS;
   uint64_t charged = 0;
   struct freed freed;
   struct space_run run;
@@ -210,7 +223,7 @@ page_update (struct request *req, pgno_t pgno, uint32_t in_page, uint32_t bytes,
     if (err != ENOSPC || charged > 0)
       break;
     freed_give_back (&freed, pgno);
-    err = space_charge_wait (o->space, 1, deadline_ns);
+    err = request_wait_charges (req, 1);
     if (err)
       break;
     charged = 1;

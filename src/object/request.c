@@ -98,7 +98,7 @@ request_begin (struct request *req)
   uint64_t last = (req->off + req->bytes - 1) / SHARD_BYTES;
 
   atomic_init (&req->overtaken, false);
-  atomic_init (&req->helped_error, 0);
+  req->deadline_ns = 0;
   clear_marks (req);
   find_edges (req);
   req->nr_entries = (unsigned) min_u64 (last - first + 1, o->nr_shards);
@@ -137,6 +137,14 @@ request_end (struct request *req)
 }
 
 int
+request_wait_charges (struct request *req, uint64_t nr)
+{
+  if (req->deadline_ns == 0)
+    req->deadline_ns = env_now_ns () + CHARGE_WAIT_NS;
+  return space_charge_wait (req->o->space, nr, req->deadline_ns);
+}
+
+int
 request_may_publish (const struct request *req)
 {
   if (atomic_load (&req->o->dead) || atomic_load (req->fenced))
@@ -159,14 +167,14 @@ request_help_older (struct request *req, pgno_t pgno, struct freed *freed)
     int err;
 
     if (!older->zero || shard < first || shard > last ||
-        older->done[shard - first] || request_may_publish (older) != 0)
+        older->done[shard - first] != DONE_NOT ||
+        request_may_publish (older) != 0)
       continue;
     err = zero_shard (older, shard, freed, &charged, &needed);
-    if (err) {
-      /* It cannot be made to wait here; it is told when it comes. */
-      older->done[shard - first] = 1;
-      atomic_store (&older->helped_error, err);
-    }
+    freed->nr_charges += charged;
+    /* It cannot be made to wait here; it is told when it comes. */
+    if (err)
+      older->done[shard - first] = (uint8_t) err;
   }
 }
 
@@ -331,6 +339,7 @@ freed_init (struct freed *freed, struct object *o, struct shard *shard)
   freed->o = o;
   freed->shard = shard;
   freed->nr_charges = 0;
+  freed->nr_displaced = 0;
   freed->nr_runs = 0;
 }
 
@@ -382,6 +391,9 @@ freed_removed (void *arg, const struct swmeta_run *run)
 void
 freed_displaced (void *arg, const struct swmeta_run *run)
 {
+  struct freed *freed = arg;
+
+  freed->nr_displaced += run->nr_pages;
   left_the_map (arg, run, false);
 }
 

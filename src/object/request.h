@@ -77,9 +77,12 @@ struct edge {
  * marks: of a write, a bit for each sector that a later request has replaced,
  * counted from the 32 KiB that hold off (so that no word belongs to two
  * shards).  done: of a zeroing request, a byte for each shard it covers,
- * counted from its first: set when its whole pages there have been seen to,
- * by itself or by a later request that was there first.
+ * counted from its first: what became of its whole pages there, seen to by
+ * itself or by a later request that was there first: DONE_NOT yet, DONE_WELL,
+ * else the errno.
  */
+#define DONE_NOT           0
+#define DONE_WELL          UINT8_MAX
 #define REQUEST_MARK_WORDS (STRATEGY_BYTES_MAX / SECTOR_BYTES / 64 + 2)
 #define REQUEST_DONE_BYTES ((UINT64_C (1) << 32) / SHARD_BYTES + 2)
 
@@ -88,9 +91,9 @@ struct request {
   const atomic_bool *fenced;
   uint64_t off, bytes;
   bool zero, keep;
-  struct vbatch *batch;    /* NULL if no volume needs one */
-  atomic_bool overtaken;   /* marks, or an edge's, are not all 0 */
-  atomic_int helped_error; /* of what was done in its place */
+  struct vbatch *batch;  /* NULL if no volume needs one */
+  uint64_t deadline_ns;  /* of its waits for charges; 0: none so far */
+  atomic_bool overtaken; /* marks, or an edge's, are not all 0 */
   unsigned nr_entries;
   struct edge edge[2];
   struct entry entries[SHARDS_MAX];
@@ -110,6 +113,11 @@ extern void request_end (struct request *req);
 /* Where it ends in the object; the object's last page counts as whole. */
 extern uint64_t request_end_padded (const struct request *req);
 
+/* Wait for nr charges; all waits of a request together end CHARGE_WAIT_NS
+ * after its first began.  ENOSPC.  Lock: none held.
+ */
+extern int request_wait_charges (struct request *req, uint64_t nr);
+
 /* May a request publish?  0 or ESHUTDOWN.  Lock: needs a shard's. */
 extern int request_may_publish (const struct request *req);
 
@@ -120,7 +128,8 @@ extern int request_may_publish (const struct request *req);
 struct freed {
   struct object *o;
   struct shard *shard;
-  uint64_t nr_charges; /* promises that nobody needs any more */
+  uint64_t nr_charges;   /* promises that nobody needs any more */
+  uint64_t nr_displaced; /* pages whose promises others took over */
   unsigned nr_runs;
   struct space_run runs[FREED_RUNS_MAX];
 };

@@ -249,6 +249,7 @@ static int
 publish_row (struct slice *s, unsigned i, unsigned end)
 {
   struct object *o = s->o;
+  uint64_t nr_displaced = s->freed.nr_displaced;
   int err;
 
   if (s->ents[i].word == 0)
@@ -260,6 +261,8 @@ publish_row (struct slice *s, unsigned i, unsigned end)
     return err;
   if (s->ents[i].word != 0) {
     atomic_fetch_add (&o->nr_mapped, end - i);
+    if (!o->reserved)
+      s->charged -= end - i - (s->freed.nr_displaced - nr_displaced);
     memset (&s->ents[i], 0, (end - i) * sizeof *s->ents);
   }
   request_mark_older (s->req, (s->pgno + i) << PAGE_SHIFT,
@@ -291,7 +294,6 @@ publish_rows (struct slice *s)
 static int
 slice_publish (struct slice *s)
 {
-  uint64_t left = 0;
   int err = request_may_publish (s->req);
 
   if (err)
@@ -306,11 +308,7 @@ slice_publish (struct slice *s)
       return ENOSPC;
     s->charged = s->needed;
   }
-  err = publish_rows (s);
-  if (err && count_uncharged (s, &left) != 0)
-    left = s->needed; /* a promise too many is better than one too few */
-  s->charged -= s->needed - left;
-  return err;
+  return publish_rows (s);
 }
 
 /* Steps 4 and the waiting it may need. */
@@ -328,8 +326,7 @@ slice_finish (struct slice *s)
     if (err != ENOSPC || s->charged >= s->needed)
       return err;
     freed_give_back (&s->freed, s->pgno);
-    err = space_charge_wait (s->o->space, s->needed - s->charged,
-                             env_now_ns () + CHARGE_WAIT_NS);
+    err = request_wait_charges (s->req, s->needed - s->charged);
     if (err)
       return err;
     s->charged = s->needed;

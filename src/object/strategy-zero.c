@@ -26,9 +26,12 @@ whole_pages (const struct request *req, uint64_t shard, pgno_t *first,
                   (shard + 1) * SHARD_PAGES);
 }
 
-/* Put a "zero, reserved" entry on the pages of a row that has none. */
+/* Put a "zero, reserved" entry on nr pages; *charged falls by those that had
+ * none.
+ */
 static int
-build_zeros (struct request *req, pgno_t pgno, uint64_t nr, struct freed *freed)
+build_zeros (struct request *req, pgno_t pgno, uint64_t nr, struct freed *freed,
+             uint64_t *charged)
 {
   struct object *o = req->o;
   struct swent ents[SWBLOCK_PAGES];
@@ -37,11 +40,13 @@ build_zeros (struct request *req, pgno_t pgno, uint64_t nr, struct freed *freed)
     ents[i] = (struct swent){ .word = swmeta_word (SWMETA_ZERO, 0) };
   while (nr > 0) {
     uint64_t step = min_u64 (nr, SWBLOCK_PAGES);
+    uint64_t nr_displaced = freed->nr_displaced;
     int err = o->ops->build (o->map, pgno, step, ents, freed_displaced, freed);
 
     if (err)
       return err;
     atomic_fetch_add (&o->nr_zero, step);
+    *charged -= step - (freed->nr_displaced - nr_displaced);
     pgno += step;
     nr -= step;
   }
@@ -71,7 +76,6 @@ zero_and_keep (struct request *req, pgno_t first, pgno_t end,
                struct freed *freed, uint64_t *charged, uint64_t *nr_needed)
 {
   struct object *o = req->o;
-  uint64_t left = 0;
   int err = count_holes (o, first, end, nr_needed);
 
   if (err)
@@ -81,11 +85,7 @@ zero_and_keep (struct request *req, pgno_t first, pgno_t end,
       return ENOSPC;
     *charged = *nr_needed;
   }
-  err = build_zeros (req, first, end - first, freed);
-  if (err && count_holes (o, first, end, &left) != 0)
-    left = 0;
-  *charged -= *nr_needed - left;
-  return err;
+  return build_zeros (req, first, end - first, freed, charged);
 }
 
 int
@@ -108,7 +108,7 @@ zero_shard (struct request *req, uint64_t shard, struct freed *freed,
                         min_u64 (end << PAGE_SHIFT, o->size_bytes) -
                             (first << PAGE_SHIFT));
   }
-  req->done[shard - req->off / SHARD_BYTES] = 1;
+  req->done[shard - req->off / SHARD_BYTES] = DONE_WELL;
   return 0;
 }
 
@@ -117,10 +117,13 @@ static int
 shard_locked (struct request *req, uint64_t shard, struct freed *freed,
               uint64_t *charged, uint64_t *nr_needed)
 {
+  uint8_t done = req->done[shard - req->off / SHARD_BYTES];
   int err = request_may_publish (req);
 
-  if (err || req->done[shard - req->off / SHARD_BYTES])
+  if (err)
     return err;
+  if (done != DONE_NOT)
+    return done == DONE_WELL ? 0 : done;
   request_help_older (req, shard * SHARD_PAGES, freed);
   return zero_shard (req, shard, freed, charged, nr_needed);
 }
@@ -130,7 +133,6 @@ one_shard (struct request *req, uint64_t shard)
 {
   struct object *o = req->o;
   pgno_t pgno = shard * SHARD_PAGES;
-  uint64_t deadline_ns = env_now_ns () + CHARGE_WAIT_NS;
   uint64_t charged = 0, needed = 0;
   struct freed freed;
   int err;
@@ -143,7 +145,7 @@ one_shard (struct request *req, uint64_t shard)
     if (err != ENOSPC || charged >= needed)
       break;
     freed_give_back (&freed, pgno);
-    err = space_charge_wait (o->space, needed - charged, deadline_ns);
+    err = request_wait_charges (req, needed - charged);
     if (err)
       break;
     charged = needed;
@@ -174,8 +176,6 @@ strategy_zero (struct object *o, const atomic_bool *fenced, uint64_t off,
                        req.edge[0].bytes, NULL);
   for (uint64_t shard = off / SHARD_BYTES; shard <= last && err == 0; shard++)
     err = one_shard (&req, shard);
-  if (err == 0)
-    err = atomic_load (&req.helped_error);
   if (req.edge[1].bytes > 0 && err == 0)
     err = page_update (&req, req.edge[1].pgno, 0, req.edge[1].bytes, NULL);
   request_end (&req);

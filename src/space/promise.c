@@ -31,34 +31,45 @@ space_level_now (struct space *sp)
 static uint64_t
 nr_free_charges (struct space *sp)
 {
-  uint64_t max = atomic_load (&sp->charge_max);
-  uint64_t charged = atomic_load (&sp->charged);
+  return sp->charge_max - atomic_load (&sp->charged);
+}
 
-  return charged < max ? max - charged : 0;
+/* Tell of the level, one thread at a time, so that the last that was told is
+ * what is.  Lock: needs sp->lock, and lets go of it while telling.
+ */
+static void
+tell_level (struct space *sp)
+{
+  if (sp->telling || sp->config.on_level == NULL)
+    return;
+  sp->telling = true;
+  while (sp->told != space_level_now (sp)) {
+    enum space_level level = space_level_now (sp);
+
+    sp->told = level;
+    lock_release (&sp->lock);
+    sp->config.on_level (sp->config.arg, level);
+    lock_acquire (&sp->lock);
+  }
+  sp->telling = false;
 }
 
 /* Look at the levels again (I4); failed: a charge was just refused. */
 static void
 note_level (struct space *sp, bool failed)
 {
-  enum space_level before, after;
-
-  lock_acquire (&sp->lock);
-  before = space_level_now (sp);
+  LOCK_SCOPE (&sp->lock);
   uint64_t nr_free = nr_free_charges (sp);
 
-  if (failed)
-    atomic_store (&sp->full, true);
-  else if (nr_free >= sp->low)
+  if (nr_free >= sp->low)
     atomic_store (&sp->full, false);
+  else if (failed)
+    atomic_store (&sp->full, true);
   if (nr_free < sp->low)
     atomic_store (&sp->almost, true);
   else if (nr_free > sp->high)
     atomic_store (&sp->almost, false);
-  after = space_level_now (sp);
-  lock_release (&sp->lock);
-  if (after != before && sp->config.on_level != NULL)
-    sp->config.on_level (sp->config.arg, after);
+  tell_level (sp);
 }
 
 /* ---- charges ---- */
@@ -69,9 +80,7 @@ try_charge (struct space *sp, uint64_t nr)
   uint64_t charged = atomic_load (&sp->charged);
 
   do {
-    uint64_t max = atomic_load (&sp->charge_max);
-
-    if (charged > max || nr > max - charged)
+    if (nr > sp->charge_max - charged)
       return false;
   } while (
       !atomic_compare_exchange_weak (&sp->charged, &charged, charged + nr));

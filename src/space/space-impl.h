@@ -36,9 +36,10 @@ struct space {
   struct space_config config; /* [const] */
   uint64_t nr_blocks;         /* [const] */
   uint64_t nr_units;          /* [const] */
+  uint64_t charge_max;        /* [const] */
+  uint64_t retire_max;        /* [const] */
   uint64_t low, high;         /* [const] */
   _Atomic uint64_t charged;
-  _Atomic uint64_t charge_max;
   _Atomic int64_t units_free; /* below 0: more parked than there are */
   _Atomic uint64_t nr_parked;
   _Atomic uint64_t nr_retired;
@@ -49,6 +50,8 @@ struct space {
   cond_t changed;               /* units or charges came back */
   struct waiter *first, **last; /* [lock] */
   unsigned nr_charge_waiters;   /* [lock] */
+  enum space_level told;        /* [lock] */
+  bool telling;                 /* [lock] somebody is in on_level */
   struct lane lanes[SPACE_LANES];
   struct space_volume volumes[];
 };

@@ -15,13 +15,16 @@
  * much each has free (smooth weighted round robin).
  *
  * Invariants
- * I1. charged <= charge_max, but for blocks retired since they were charged.
+ * I1. charged <= charge_max; charge_max + units + retire_max = blocks.
  * I2. Blocks taken from the blists = mapped + on the move + held by lanes +
- *     retired.  Blocks on the move <= units taken.
- * I3. Hence who holds a unit finds a block, in a blist or with a lane; a
- *     lane takes more than it was asked for only while there is plenty.
+ *     retired + under trim.  Blocks on the move <= units taken, retired <=
+ *     retire_max.
+ * I3. Hence who holds a unit finds a block: in a blist, with a lane, or in
+ *     the hands of a thread that is just putting it back.  A lane takes more
+ *     than it was asked for only while there is plenty.
  * I4. A level is told once: "almost full" is set below low and cleared above
- *     high; "full" is set by a charge that failed and cleared at low.
+ *     high; "full" is set by a charge that failed below low and cleared at
+ *     low.  A large charge that fails while there is room says nothing.
  *
  * Locks: lane < space < volume.  The path of a request takes its lane's lock;
  * the others only once in many blocks.  Counters are atomic.
@@ -39,16 +42,22 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "blist.h"
+#include "env.h"
 #include "log.h"
 
 #define RESERVE_BLOCKS_MIN UINT64_C (256)   /* 1 MiB */
 #define RESERVE_BLOCKS_MAX UINT64_C (65536) /* 256 MiB */
 #define LOW_BLOCKS_MIN     UINT64_C (128)
 #define HIGH_BLOCKS_MIN    UINT64_C (512)
-#define ALLOC_TRIES_MAX    10000
+#define ALLOC_YIELDS_MAX   64
+#define ALLOC_NAP_NS       (100 * 1000)
+#define ALLOC_WAIT_NS      (20 * NS_PER_S)
 #define TRIM_BLOCKS        SHARD_PAGES /* what a sparse volume gives back */
+
+static struct log_limit no_block_limit;
 
 /* ---- blocks ---- */
 
@@ -161,34 +170,45 @@ space_alloc (struct space *sp, uint64_t hint, uint64_t want,
              struct space_run *run)
 {
   struct lane *lane = lane_of (sp, hint);
+  uint64_t deadline_ns = 0;
 
-  for (unsigned tries = 0; tries < ALLOC_TRIES_MAX; tries++) {
-    if (lane_alloc (sp, lane, want, run) == 0)
-      return 0;
-    /* By I3 the blocks are with other lanes, or on their way back. */
+  for (unsigned tries = 0; lane_alloc (sp, lane, want, run) != 0; tries++) {
+    /* By I3 the blocks are with other lanes, or on their way back; a trim may
+     * have them, or a thread that does not run just now.
+     */
     space_drain (sp);
-    if (tries > 0)
+    if (tries < ALLOC_YIELDS_MAX) {
       sched_yield ();
+      continue;
+    }
+    if (tries == ALLOC_YIELDS_MAX)
+      deadline_ns = env_now_ns () + ALLOC_WAIT_NS;
+    else if (env_now_ns () > deadline_ns) {
+      log_limited (&no_block_limit, LOG_ERROR,
+                   "pool: no block for a write that has a right to one (a "
+                   "trim hangs in a volume, or this is a bug: report it)");
+      return EIO;
+    }
+    nanosleep (&(struct timespec){ .tv_nsec = ALLOC_NAP_NS }, NULL);
   }
-  if (atomic_load (&sp->nr_retired) > 0)
-    return ENOSPC;
-  log_write (LOG_ERROR, "space: no block for a write that has a unit; "
-                        "this is a bug, please report it");
-  return EIO;
+  return 0;
 }
 
 /* A run came free on a sparse volume: what whole 2 MiB windows it touches
  * have become free go back to the medium.  A window is taken from the blist
- * while that is done, so that nobody is given a block of it.
+ * while that is done, so that nobody is given a block of it.  *done is the
+ * last window given back: the next run may lie in it too.
  */
 static void
-give_back (struct space_volume *sv, const struct space_run *run)
+give_back (struct space_volume *sv, const struct space_run *run, uint64_t *done)
 {
   uint64_t first = blkno_place (run->blk) / TRIM_BLOCKS;
   uint64_t last = (blkno_place (run->blk) + run->nr - 1) / TRIM_BLOCKS;
   uint64_t taken;
 
   for (uint64_t w = first; w <= last; w++) {
+    if (w == *done)
+      continue;
     lock_acquire (&sv->lock);
     bool is_free = blist_is_free (sv->bl, w * TRIM_BLOCKS, TRIM_BLOCKS);
     if (is_free)
@@ -197,6 +217,7 @@ give_back (struct space_volume *sv, const struct space_run *run)
     lock_release (&sv->lock);
     if (!is_free)
       continue;
+    *done = w;
     volume_trim (sv->volume, w * TRIM_BLOCKS * PAGE_BYTES,
                  (uint64_t) TRIM_BLOCKS * PAGE_BYTES);
     lock_acquire (&sv->lock);
@@ -212,6 +233,7 @@ blists_free (struct space *sp, const struct space_run *runs, unsigned nr_runs)
 {
   for (unsigned i = 0; i < nr_runs;) {
     struct space_volume *sv = &sp->volumes[blkno_volume (runs[i].blk)];
+    uint64_t done = UINT64_MAX;
     unsigned first = i;
 
     lock_acquire (&sv->lock);
@@ -225,7 +247,7 @@ blists_free (struct space *sp, const struct space_run *runs, unsigned nr_runs)
     lock_release (&sv->lock);
     if (sv->volume->sparse)
       for (; first < i; first++)
-        give_back (sv, &runs[first]);
+        give_back (sv, &runs[first], &done);
   }
 }
 
@@ -281,16 +303,14 @@ space_free (struct space *sp, uint64_t hint, const struct space_run *runs,
 void
 space_retire (struct space *sp, const struct space_run *run)
 {
-  uint64_t max = sp->nr_units / 4;
   uint64_t nr = atomic_load (&sp->nr_retired);
 
   do {
-    if (nr + run->nr > max) {
+    if (run->nr > sp->retire_max - nr) {
       space_free (sp, 0, run, 1);
       return;
     }
   } while (!atomic_compare_exchange_weak (&sp->nr_retired, &nr, nr + run->nr));
-  atomic_fetch_sub (&sp->charge_max, run->nr);
 }
 
 void
@@ -314,6 +334,28 @@ space_drain (struct space *sp)
 }
 
 /* ---- create, destroy ---- */
+
+/* Divide the blocks: the reserve (1/32 of the pool, bounded), of it a quarter
+ * for blocks that go bad and the rest for those on the move; all others can
+ * be promised.  Pools too small for the floors of the levels get a quarter
+ * and a half of what can be promised.
+ */
+static void
+set_limits (struct space *sp)
+{
+  uint64_t reserve = min_u64 (max_u64 (sp->nr_blocks / 32, RESERVE_BLOCKS_MIN),
+                              RESERVE_BLOCKS_MAX);
+
+  reserve = max_u64 (1, min_u64 (reserve, sp->nr_blocks / 4));
+  sp->retire_max = reserve / 4;
+  sp->nr_units = reserve - sp->retire_max;
+  sp->charge_max = sp->nr_blocks - reserve;
+  atomic_store (&sp->units_free, (int64_t) sp->nr_units);
+  sp->low = min_u64 (max_u64 (LOW_BLOCKS_MIN, sp->nr_blocks / 100),
+                     sp->charge_max / 4);
+  sp->high = min_u64 (max_u64 (HIGH_BLOCKS_MIN, sp->nr_blocks / 50),
+                      sp->charge_max / 2);
+}
 
 static int
 add_volume (struct space *sp, unsigned i)
@@ -363,14 +405,7 @@ space_create (const struct space_config *config, struct space **spp)
     space_destroy (sp);
     return err;
   }
-
-  sp->nr_units = min_u64 (max_u64 (sp->nr_blocks / 32, RESERVE_BLOCKS_MIN),
-                          RESERVE_BLOCKS_MAX);
-  sp->nr_units = max_u64 (1, min_u64 (sp->nr_units, sp->nr_blocks / 4));
-  atomic_store (&sp->units_free, (int64_t) sp->nr_units);
-  atomic_store (&sp->charge_max, sp->nr_blocks - sp->nr_units);
-  sp->low = max_u64 (LOW_BLOCKS_MIN, sp->nr_blocks / 100);
-  sp->high = max_u64 (HIGH_BLOCKS_MIN, sp->nr_blocks / 50);
+  set_limits (sp);
   *spp = sp;
   return 0;
 }
@@ -402,9 +437,10 @@ space_stat (struct space *sp, struct space_stat *st)
   memset (st, 0, sizeof *st);
   st->nr_blocks = sp->nr_blocks;
   st->nr_charged = atomic_load (&sp->charged);
-  st->nr_charge_max = atomic_load (&sp->charge_max);
+  st->nr_charge_max = sp->charge_max;
   st->nr_parked = atomic_load (&sp->nr_parked);
   st->nr_retired = atomic_load (&sp->nr_retired);
+  st->nr_retire_max = sp->retire_max;
   st->nr_units = sp->nr_units;
   units_free = atomic_load (&sp->units_free);
   st->nr_units_used = (uint64_t) ((int64_t) sp->nr_units - units_free);

@@ -5,15 +5,17 @@
  *
  * charge   A promise of a block to a page: pages that are mapped, pages that
  *          are "zero, reserved", and every page of a reserved object.  Charges
- *          never exceed the limit: the pool less the relocation reserve, less
- *          retired blocks.  This, and only this, is where ENOSPC comes from.
+ *          never exceed the limit: the pool less the relocation reserve.
+ *          This, and only this, is where ENOSPC comes from.
  * unit     A block on the move: taken by a write before it publishes it, or
- *          displaced and still being read.  As many units exist as the
- *          relocation reserve has blocks.
+ *          displaced and still being read.  As many units exist as three
+ *          quarters of the relocation reserve have blocks.
  * block    What the blists hand out.  Who holds a unit finds a block.
  *
- * Blocks in use = charged and mapped + on the move <= limit + reserve = pool:
- * so an overwrite waits for its turn at most, and never fails for space.
+ * The last quarter of the reserve makes up for blocks that were retired.
+ * Blocks in use = charged and mapped + on the move + retired <= limit +
+ * reserve = pool: so an overwrite waits for its turn at most, and never fails
+ * for space.
  */
 
 #ifndef FARPAGE_SPACE_H
@@ -109,9 +111,9 @@ extern void space_unpark (struct space *sp, uint64_t nr);
 
 /* One run of 1 to want blocks.  The caller holds units for them.  hint: calls
  * with the same hint get neighbouring blocks (an object's shard number,
- * mixed).  ENOSPC only after
- * blocks were retired from a full pool.  Lock: none of rank LOCK_LANE or
- * above held.  Blocks: no.
+ * mixed).  EIO: no block for 20 s, as while a trim hangs in a sparse volume.
+ * Lock: none of rank LOCK_LANE or above held.  Blocks: no, but while the pool
+ * is full to the last block it waits for who is putting some back.
  */
 extern int space_alloc (struct space *sp, uint64_t hint, uint64_t want,
                         struct space_run *run);
@@ -120,9 +122,9 @@ extern int space_alloc (struct space *sp, uint64_t hint, uint64_t want,
 extern void space_free (struct space *sp, uint64_t hint,
                         const struct space_run *runs, unsigned nr_runs);
 
-/* A run failed to take a write: it is never handed out again, and the pool is
- * smaller by it (up to a quarter of the reserve; what is over is freed as if
- * it were good).  The caller's units for it are the caller's still.
+/* A run failed to take a write: it is never handed out again (up to a quarter
+ * of the reserve; what is over is freed as if it were good).  The caller's
+ * units for it are the caller's still.
  */
 extern void space_retire (struct space *sp, const struct space_run *run);
 
@@ -132,7 +134,8 @@ extern void space_drain (struct space *sp);
 /* ---- looking ---- */
 
 struct space_stat {
-  uint64_t nr_blocks, nr_charged, nr_charge_max, nr_parked, nr_retired;
+  uint64_t nr_blocks, nr_charged, nr_charge_max, nr_parked;
+  uint64_t nr_retired, nr_retire_max;
   uint64_t nr_units, nr_units_used;
   unsigned stripe_blocks;
   enum space_level level;

@@ -30,9 +30,18 @@ const char *const req_kind_names[REQ_KINDS] = {
 static int
 refuse (struct store *s, const char *export, const char *what, int err)
 {
-  log_limited (&s->client_limit, LOG_ERROR, "export '%.300s': %s", export,
-               what);
+  char shown[300];
+
+  export_name_show (export, shown, sizeof shown);
+  log_limited (&s->client_limit, LOG_ERROR, "export '%s': %s", shown, what);
   return err;
+}
+
+static int
+refuse_instance (struct store *s, const char *export)
+{
+  return refuse (s, export, "this instance is gone, and what was in it",
+                 ESTALE);
 }
 
 /* What a new unnamed object of this name would be; its size can be unknown. */
@@ -60,8 +69,7 @@ get_unnamed (struct store *s, const char *text, const struct export_name *name,
   int err = export_get (s, name->name, may_make ? &config : NULL, false, xp);
 
   if (err == ENOENT && name->has_instance)
-    return refuse (s, text, "this instance is gone, and what was in it",
-                   ESTALE);
+    return refuse_instance (s, text);
   if (err == ENOENT)
     return refuse (s, text,
                    "its size is not known (say swap/ID:SIZE, or start the "
@@ -88,6 +96,8 @@ get_named (struct store *s, const char *text, const struct export_name *name,
 {
   int err = export_get (s, name->name, NULL, false, xp);
 
+  if (err == ENOENT && name->has_instance)
+    return refuse_instance (s, text);
   if (err == ENOENT)
     return refuse (s, text,
                    "there is no such disk (make it with 'farpage create NAME "
@@ -123,8 +133,7 @@ get_export (struct store *s, const char *text, struct export_name *name,
   if (name->has_instance &&
       memcmp (name->instance, (*xp)->instance, INSTANCE_BYTES) != 0) {
     export_put (s, *xp);
-    return refuse (s, text, "this instance is gone, and what was in it",
-                   ESTALE);
+    return refuse_instance (s, text);
   }
   return 0;
 }
@@ -185,7 +194,7 @@ store_connect (struct store *s, const char *export, bool readonly,
   c->s = s;
   c->x = x;
   c->peer = *peer;
-  c->readonly = readonly;
+  atomic_store (&c->readonly, readonly);
   c->opened_ns = env_now_ns ();
   atomic_store (&c->last_ns, c->opened_ns);
   err = enlist (c);
@@ -216,7 +225,7 @@ store_disconnect (struct conn *c)
 {
   owner_leave (c);
   delist (c);
-  export_put (c->s, c->x);
+  export_close (c->s, c->x);
   free (c);
 }
 
@@ -229,7 +238,7 @@ conn_size_bytes (const struct conn *c)
 bool
 conn_readonly (const struct conn *c)
 {
-  return c->readonly;
+  return atomic_load (&c->readonly);
 }
 
 const char *
@@ -277,14 +286,28 @@ check_range (const struct conn *c, uint64_t off, uint64_t bytes)
   return off > size || bytes > size - off ? EINVAL : 0;
 }
 
-/* Before a request that modifies: 0 if it is to be done. */
+/* After a look at the object: was that still this client's to see?  What is
+ * killed is emptied only afterwards, so nobody is told of its holes.
+ */
+static int
+check_alive (const struct conn *c)
+{
+  bool fenced = atomic_load (&c->fenced);
+
+  return fenced || object_is_dead (c->x->o) ? ESHUTDOWN : 0;
+}
+
+/* Before a request that modifies: 0 if it is to be done.  One of length 0
+ * changes nothing, and makes nobody an owner.
+ */
 static int
 check_modify (struct conn *c, uint64_t off, uint64_t bytes)
 {
   int err = check_range (c, off, bytes);
 
-  if (err == 0)
-    err = owner_may_modify (c);
+  if (err || bytes == 0)
+    return err;
+  err = owner_may_modify (c);
   if (err == 0 && !atomic_load (&c->x->written))
     atomic_store (&c->x->written, true);
   return err;
@@ -323,7 +346,7 @@ conn_flush (struct conn *c)
    * that the data are where the process finds them.
    */
   count_in (c, REQ_FLUSH, 0);
-  err = atomic_load (&c->fenced) || object_is_dead (c->x->o) ? ESHUTDOWN : 0;
+  err = check_alive (c);
   return count_out (c, REQ_FLUSH, err);
 }
 
@@ -346,10 +369,11 @@ conn_zero (struct conn *c, uint64_t off, uint32_t bytes, bool may_hole,
   int err;
 
   count_in (c, REQ_ZERO, bytes);
-  err = check_modify (c, off, bytes);
   /* Whole pages are a change of the map; less than one is a write. */
-  if (err == 0 && fast && bytes > 0 && bytes < PAGE_BYTES)
+  if (fast && bytes > 0 && bytes < PAGE_BYTES)
     err = ENOTSUP;
+  else
+    err = check_modify (c, off, bytes);
   if (err == 0 && bytes > 0)
     err = strategy_zero (c->x->o, &c->fenced, off, bytes, !may_hole);
   return count_out (c, REQ_ZERO, err);
@@ -363,6 +387,8 @@ conn_cache (struct conn *c, uint64_t off, uint32_t bytes)
   /* Nothing is kept in front of the volumes, so there is nothing to fill. */
   count_in (c, REQ_CACHE, bytes);
   err = check_range (c, off, bytes);
+  if (err == 0)
+    err = check_alive (c);
   return count_out (c, REQ_CACHE, err);
 }
 
@@ -384,6 +410,8 @@ extents (struct conn *c, uint64_t off, uint64_t bytes, bool one,
     struct strategy_extent extent;
     int err = strategy_extent (c->x->o, off, end - off, &extent);
 
+    if (err == 0)
+      err = check_alive (c);
     if (err)
       return err;
     if (p.bytes > 0 && (p.hole != extent.hole || p.zero != extent.zero)) {

@@ -42,14 +42,43 @@ utf8_length (const unsigned char *p, size_t max)
         return 0;
       c = c << 6 | (p[i] & 0x3f);
     }
-    /* Overlong forms, surrogates and what lies beyond are no characters; C1
-     * controls are no text.
-     */
+    /* Overlong forms, surrogates and what lies beyond are no characters. */
     if (c < form[len - 1].least || c > 0x10ffff || (c >= 0xd800 && c < 0xe000))
       return 0;
-    return c >= 0x80 && c < 0xa0 ? 0 : len;
+    return len;
   }
   return 0;
+}
+
+/* C0, DEL or, in two bytes, C1; p holds a character of len bytes. */
+static bool
+is_control (const unsigned char *p, size_t len)
+{
+  return (len == 1 && (p[0] < 0x20 || p[0] == 0x7f)) ||
+         (len == 2 && p[0] == 0xc2 && p[1] < 0xa0);
+}
+
+void
+export_name_show (const char *text, char *to, size_t bytes)
+{
+  size_t max = strlen (text), len;
+
+  for (; max > 0; text += len, max -= len) {
+    const unsigned char *p = (const unsigned char *) text;
+    size_t n = utf8_length (p, max);
+    bool good = n > 0 && !is_control (p, n);
+
+    len = n > 0 ? n : 1;
+    if ((good ? len : 1) >= bytes)
+      break;
+    if (good)
+      memcpy (to, text, len);
+    else
+      *to = '?';
+    to += good ? len : 1;
+    bytes -= good ? len : 1;
+  }
+  *to = '\0';
 }
 
 static const char *
@@ -65,10 +94,10 @@ part_error (const char *text, size_t len)
     unsigned char c = (unsigned char) text[i];
     size_t n = utf8_length ((const unsigned char *) text + i, len - i);
 
-    if (c < 0x20 || c == 0x7f)
-      return "the name has a control character";
     if (n == 0)
       return "the name is not UTF-8 text";
+    if (is_control ((const unsigned char *) text + i, n))
+      return "the name has a control character";
     if (strchr ("/@~:#?", c) != NULL)
       return "the name has one of / @ ~ : # ?";
     i += n;
@@ -195,6 +224,8 @@ export_name_parse (const char *text, struct export_name *name)
   const char *wrong;
 
   memset (name, 0, sizeof *name);
+  if (strnlen (text, EXPORT_NAME_MAX + 1) > EXPORT_NAME_MAX)
+    return "the name is longer than 4096 bytes";
   if (tilde != NULL) {
     wrong = suffix_parse (tilde + 1, name);
     if (wrong != NULL)

@@ -65,7 +65,8 @@ session_in_use (struct export *x, const struct session *session)
 }
 
 /* The session's place among those remembered; a new one takes a free place,
- * or that of one nobody uses.  Lock: needs export.lock.
+ * or that of the one that nobody uses and that was used longest ago: what is
+ * forgotten is how far its generations had come.  Lock: needs export.lock.
  */
 static struct session *
 session_find (struct export *x, const uint8_t id[SESSION_BYTES])
@@ -77,7 +78,9 @@ session_find (struct export *x, const uint8_t id[SESSION_BYTES])
 
     if (session->used && memcmp (session->id, id, SESSION_BYTES) == 0)
       return session;
-    if (place == NULL && (!session->used || !session_in_use (x, session)))
+    if (place != NULL && session->nr >= place->nr)
+      continue;
+    if (!session->used || !session_in_use (x, session))
       place = session;
   }
   if (place == NULL)
@@ -99,6 +102,7 @@ session_join (struct conn *c, const struct export_name *name, bool *fenced)
   if (name->generation < session->generation)
     return ESHUTDOWN;
   session->generation = name->generation;
+  session->nr = ++c->x->nr_joins;
   for (struct conn *o = c->x->conns; o != NULL; o = o->next_export)
     if (o->has_session && ident_equal (&o->ident, &c->ident) &&
         o->generation < name->generation && !atomic_load (&o->fenced)) {
@@ -126,7 +130,7 @@ owner_join (struct conn *c, const struct export_name *name)
 
     atomic_store (&c->owns, mine);
     if (x->owned && !mine && !x->shared)
-      c->readonly = true;
+      atomic_store (&c->readonly, true);
     c->next_export = x->conns;
     x->conns = c;
   }
@@ -176,7 +180,7 @@ owner_may_modify (struct conn *c)
 {
   if (atomic_load (&c->fenced))
     return ESHUTDOWN;
-  if (c->readonly)
+  if (atomic_load (&c->readonly))
     return EPERM;
   if (c->x->shared || atomic_load (&c->owns))
     return 0;

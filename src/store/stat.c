@@ -154,9 +154,9 @@ store_each_conn (struct store *s,
     struct conn_stat st = {
       .id = c->id,
       .export = c->x->name,
-      .age_ns = now_ns - c->opened_ns,
+      .age_ns = c->opened_ns < now_ns ? now_ns - c->opened_ns : 0,
       .idle_ns = last_ns < now_ns ? now_ns - last_ns : 0,
-      .readonly = c->readonly,
+      .readonly = atomic_load (&c->readonly),
       .fenced = atomic_load (&c->fenced),
       .under_way = atomic_load (&c->under_way),
     };

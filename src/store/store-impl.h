@@ -40,6 +40,10 @@ struct export_name {
 extern const char *export_name_parse (const char *text,
                                       struct export_name *name);
 extern void hex_put (char *text, const uint8_t *bytes, size_t nr);
+/* A client's text for a message, cut to fit: what is no character, or steers
+ * a terminal or ends a line of the log, becomes a question mark.
+ */
+extern void export_name_show (const char *text, char *to, size_t bytes);
 
 /* ---- who a client is, as far as owning goes ---- */
 
@@ -57,6 +61,7 @@ struct session {
   bool used;
   uint8_t id[SESSION_BYTES];
   uint64_t generation; /* the highest seen; lower ones are fenced */
+  uint64_t nr;         /* of the join that was its last */
 };
 
 /* An object with its name and those who have it open. */
@@ -77,6 +82,7 @@ struct export
   bool owned;                            /* [lock] */
   struct ident owner;                    /* [lock] if owned */
   struct session sessions[SESSIONS_MAX]; /* [lock] */
+  uint64_t nr_joins;                     /* [lock] of all sessions */
 };
 
 struct req_count {
@@ -84,17 +90,17 @@ struct req_count {
 };
 
 struct conn {
-  struct store *s;     /* [const] */
-  struct export *x;    /* [const] */
-  uint64_t id;         /* [const] */
-  struct peer peer;    /* [const] */
-  struct ident ident;  /* [const] */
-  bool has_session;    /* [const] */
-  uint64_t generation; /* [const] */
-  bool readonly;       /* [const] once connected */
-  uint64_t opened_ns;  /* [const] */
-  atomic_bool fenced;  /* set under export.lock */
-  atomic_bool owns;    /* written under export.lock */
+  struct store *s;      /* [const] */
+  struct export *x;     /* [const] */
+  uint64_t id;          /* [const] */
+  struct peer peer;     /* [const] */
+  struct ident ident;   /* [const] */
+  bool has_session;     /* [const] */
+  uint64_t generation;  /* [const] */
+  atomic_bool readonly; /* for good once connected */
+  uint64_t opened_ns;   /* [const] */
+  atomic_bool fenced;   /* set under export.lock */
+  atomic_bool owns;     /* written under export.lock */
   atomic_uint under_way;
   _Atomic uint64_t last_ns;
   struct req_count req[REQ_KINDS];
@@ -111,8 +117,9 @@ struct store {
   struct swzone *zone;                 /* [const] */
   struct vpool *pool;                  /* [const] once started */
   uint64_t opened_ns;                  /* [const] */
-  void (*_Atomic on_space) (void *arg, enum space_state state);
-  void *on_space_arg;
+  lock_t news_lock;                    /* held while on_space is called */
+  void (*on_space) (void *arg, enum space_state state); /* [news_lock] */
+  void *on_space_arg;                                   /* [news_lock] */
   atomic_bool holding;
   struct log_limit client_limit;
   lock_t lock;
@@ -136,6 +143,8 @@ extern int table_add (struct store *s, const char *name, struct export **xp);
  */
 extern struct export *table_find (struct store *s, const char *name);
 extern void table_remove (struct store *s, struct export *x);
+/* The first named export behind name that is made; NULL.  Lock: as before. */
+extern struct export *table_next (struct store *s, const char *name);
 
 struct export_config {
   uint64_t size_bytes;
@@ -147,7 +156,11 @@ struct export_config {
 extern int export_get (struct store *s, const char *name,
                        const struct export_config *config, bool create_only,
                        struct export **xp);
+/* Give a reference back.  close: of a client that had it open, so that the
+ * time it lingers begins; a look that led to nothing must not prolong it.
+ */
 extern void export_put (struct store *s, struct export *x);
+extern void export_close (struct store *s, struct export *x);
 
 /* How long an unnamed export that nobody has open still stays.  Lock: needs
  * store.lock.  [store.c]

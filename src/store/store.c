@@ -19,6 +19,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "env.h"
@@ -48,22 +49,50 @@ space_changed (void *arg, enum space_level level)
     [SPACE_LEVEL_FULL] = SPACE_FULL,
   };
   struct store *s = arg;
-  void (*fn) (void *, enum space_state) = atomic_load (&s->on_space);
 
   log_write (says[level].level, "%s", says[level].text);
-  if (fn != NULL)
-    fn (s->on_space_arg, state[level]);
+  LOCK_SCOPE (&s->news_lock);
+  if (s->on_space != NULL)
+    s->on_space (s->on_space_arg, state[level]);
 }
 
 void
 store_on_space (struct store *s, void (*fn) (void *arg, enum space_state state),
                 void *arg)
 {
+  LOCK_SCOPE (&s->news_lock);
+  s->on_space = fn;
   s->on_space_arg = arg;
-  atomic_store (&s->on_space, fn);
 }
 
 /* ---- open ---- */
+
+/* Would the lock of a volume be waited for in vain, since we have it? */
+static bool
+same_place (const char *a, const char *b)
+{
+  struct stat x, y;
+
+  if (a == NULL || b == NULL || stat (a, &x) == -1 || stat (b, &y) == -1)
+    return false;
+  if (S_ISBLK (x.st_mode) && S_ISBLK (y.st_mode))
+    return x.st_rdev == y.st_rdev;
+  return x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+static int
+check_given_once (const struct store_config *config)
+{
+  for (unsigned i = 0; i < config->nr_volumes; i++)
+    for (unsigned j = 0; j < i; j++)
+      if (same_place (config->volumes[i].path, config->volumes[j].path)) {
+        log_write (LOG_ERROR,
+                   "%s: the volume is given twice (name each volume once)",
+                   config->volumes[i].path);
+        return EINVAL;
+      }
+  return 0;
+}
 
 static int
 open_volume (struct store *s, const struct store_volume_config *vc)
@@ -80,13 +109,26 @@ open_volume (struct store *s, const struct store_volume_config *vc)
     .direct = direct[s->config.direct],
     .lock_wait_ns = s->config.lock_wait_ns,
   };
-  int err = vc->path != NULL ? volume_open_path (vc->path, &options, vp)
-                             : volume_open_memory ("mem", vc->size_bytes,
-                                                   s->config.sparse, vp);
+  int err = 0;
 
+  if (vc->ready != NULL)
+    *vp = vc->ready;
+  else if (vc->path != NULL)
+    err = volume_open_path (vc->path, &options, vp);
+  else
+    err = volume_open_memory ("mem", vc->size_bytes, s->config.sparse, vp);
   if (err == 0)
     s->nr_volumes++;
   return err;
+}
+
+/* After a failure: what the caller had opened stays the caller's. */
+static void
+return_volumes (struct store *s, const struct store_config *config)
+{
+  for (unsigned i = 0; i < s->nr_volumes; i++)
+    if (config->volumes[i].ready != NULL)
+      s->volumes[i] = NULL;
 }
 
 static uint64_t
@@ -140,6 +182,9 @@ store_open (const struct store_config *config, struct store **sp)
 
   if (config->nr_volumes == 0 || config->nr_volumes > VOLUMES_MAX)
     return EINVAL;
+  err = check_given_once (config);
+  if (err)
+    return err;
   s = calloc (1, sizeof *s);
   if (s == NULL)
     return ENOMEM;
@@ -147,6 +192,7 @@ store_open (const struct store_config *config, struct store **sp)
   s->config.default_name = NULL;
   s->opened_ns = env_now_ns ();
   lock_init (&s->lock, LOCK_STORE, "store");
+  lock_init (&s->news_lock, LOCK_LEAF, "store news");
   cond_init (&s->changed);
   if (config->default_name != NULL) {
     s->default_name = strdup (config->default_name);
@@ -158,6 +204,7 @@ store_open (const struct store_config *config, struct store **sp)
   err = build (s);
   s->config.volumes = NULL; /* the caller's; not needed any more */
   if (err) {
+    return_volumes (s, config);
     store_close (s);
     return err;
   }
@@ -200,6 +247,7 @@ store_close (struct store *s)
   for (unsigned i = 0; i < s->nr_volumes; i++)
     volume_close (s->volumes[i]);
   cond_destroy (&s->changed);
+  lock_destroy (&s->news_lock);
   lock_destroy (&s->lock);
   free (s->default_name);
   free (s);
@@ -237,7 +285,8 @@ linger_left_ns (struct store *s, const struct export *x, uint64_t now_ns)
   uint64_t linger_ns = atomic_load (&x->written)
                            ? s->config.linger_ns
                            : s->config.linger_unwritten_ns;
-  uint64_t gone_ns = now_ns - x->closed_ns;
+  /* The caller may have looked at the clock before the last one left. */
+  uint64_t gone_ns = now_ns > x->closed_ns ? now_ns - x->closed_ns : 0;
 
   return gone_ns < linger_ns ? linger_ns - gone_ns : 0;
 }
@@ -318,6 +367,10 @@ store_remove (struct store *s, const char *name, bool force)
   x->nr_conns++;
   lock_release (&s->lock);
   object_kill (x->o);
+  /* A write that looked before it was killed may be publishing: the walk of
+   * the drop, which looks for shards in use with no lock, would miss it.
+   */
+  object_fence (x->o);
   object_drop (x->o);
   export_put (s, x);
   return 0;
@@ -333,14 +386,11 @@ store_list (struct store *s, store_name_fn fn, void *arg)
 
   /* From name to name, so that fn is called with no lock held. */
   for (;;) {
-    struct export *x = NULL;
+    struct export *x;
     int err;
 
     lock_acquire (&s->lock);
-    for (unsigned i = 0; i < s->nr_exports && x == NULL; i++)
-      if (s->exports[i]->made && !s->exports[i]->unnamed &&
-          strcmp (s->exports[i]->name, name) > 0)
-        x = s->exports[i];
+    x = table_next (s, name);
     if (x != NULL) {
       strcpy (name, x->name);
       strcpy (description, x->description);

@@ -14,6 +14,7 @@
 
 #include "types.h"
 
+struct volume;
 struct store;
 struct conn; /* one client's connection to one export */
 
@@ -30,8 +31,10 @@ enum store_direct {
 };
 
 struct store_volume_config {
-  const char *path;    /* NULL: memory */
-  uint64_t size_bytes; /* of memory */
+  const char *path;     /* NULL: memory */
+  uint64_t size_bytes;  /* of memory */
+  struct volume *ready; /* not NULL: opened by the caller, for the store to
+                         * have and to close once store_open has worked */
 };
 
 struct store_config {
@@ -248,7 +251,9 @@ extern void store_each_bound (struct store *s,
                               void *arg);
 
 /* Told when the pool becomes full or almost full, or no longer is; called
- * from whatever thread noticed, with no lock held; must not block.
+ * from whatever thread noticed, one at a time; must not block, nor call the
+ * store.  When store_on_space returns, what was told before it is told no
+ * more.
  */
 extern void store_on_space (struct store *s,
                             void (*fn) (void *arg, enum space_state state),

@@ -103,6 +103,18 @@ table_remove (struct store *s, struct export *x)
   x->listed = false;
 }
 
+struct export *
+table_next (struct store *s, const char *name)
+{
+  bool found;
+  unsigned i = position (s, name, &found);
+
+  for (i += found; i < s->nr_exports; i++)
+    if (s->exports[i]->made && !s->exports[i]->unnamed)
+      return s->exports[i];
+  return NULL;
+}
+
 static void
 export_free (struct export *x)
 {
@@ -179,17 +191,30 @@ export_get (struct store *s, const char *name,
   return 0;
 }
 
-void
-export_put (struct store *s, struct export *x)
+static void
+put (struct store *s, struct export *x, bool was_open)
 {
   bool last;
 
   lock_acquire (&s->lock);
   assert (x->nr_conns > 0);
   x->nr_conns--;
-  x->closed_ns = env_now_ns ();
+  if (was_open)
+    x->closed_ns = env_now_ns ();
   last = x->nr_conns == 0 && !x->listed;
   lock_release (&s->lock);
   if (last)
     export_free (x);
+}
+
+void
+export_put (struct store *s, struct export *x)
+{
+  put (s, x, false);
+}
+
+void
+export_close (struct store *s, struct export *x)
+{
+  put (s, x, true);
 }

@@ -103,37 +103,30 @@ label_is_good (const struct disk_label *l)
          all_zero (l->spare1, sizeof l->spare1);
 }
 
-/* What libblkid finds: a file system, a partition table, ...; the name has
- * room for 64 bytes.  Returns 0 if something is found, ENOENT if nothing.
+/* Does libblkid find a file system, a partition table, ...?  name has room for
+ * 64 bytes.  What it cannot make out is something too: force then decides, and
+ * a medium that cannot be read has shown itself before.
  */
-static int
+static bool
 probe (int fd, char *name)
 {
   blkid_probe pr = blkid_new_probe ();
-  const char *value = "data";
-  int err, ret;
+  const char *value = "something that libblkid cannot make out";
+  int ret = -1;
 
-  if (pr == NULL)
-    return ENOMEM;
-  errno = 0;
-  ret = blkid_probe_set_device (pr, fd, 0, 0);
-  if (ret == 0) {
+  if (pr != NULL && blkid_probe_set_device (pr, fd, 0, 0) == 0) {
     blkid_probe_enable_superblocks (pr, 1);
     blkid_probe_set_superblocks_flags (pr, BLKID_SUBLKS_TYPE);
     blkid_probe_enable_partitions (pr, 1);
     ret = blkid_do_probe (pr);
   }
-  if (ret == 0) {
-    if (blkid_probe_lookup_value (pr, "TYPE", &value, NULL) != 0)
-      blkid_probe_lookup_value (pr, "PTTYPE", &value, NULL);
-    strncpy (name, value, 63);
-    name[63] = '\0';
-    err = 0;
-  } else {
-    err = ret == 1 ? ENOENT : errno != 0 ? errno : EIO;
-  }
-  blkid_free_probe (pr);
-  return err;
+  if (ret == 0 && blkid_probe_lookup_value (pr, "TYPE", &value, NULL) != 0)
+    blkid_probe_lookup_value (pr, "PTTYPE", &value, NULL);
+  strncpy (name, value, 63);
+  name[63] = '\0';
+  if (pr != NULL)
+    blkid_free_probe (pr);
+  return ret != 1;
 }
 
 /* Is there anything?  first holds the first MiB and becomes the last one.
@@ -143,10 +136,10 @@ static int
 look_for_data (int fd, uint64_t size_bytes, uint8_t *first, char *why)
 {
   uint64_t off = size_bytes - LABEL_AREA_BYTES;
-  int err = probe (fd, why);
+  int err;
 
-  if (err != ENOENT)
-    return err == 0 ? EEXIST : err;
+  if (probe (fd, why))
+    return EEXIST;
   strcpy (why, "data in its first MiB");
   if (label_has_magic ((const struct disk_label *) first))
     strcpy (why, "a label of farpage that is damaged or of another version");

@@ -223,6 +223,7 @@ refused_from (const char *command, const char *type)
     close (fd);
     skip ();
   }
+  test_poke (path, 16 * MIB - 9, "a second copy", 9);
   assert_int_equal (pread (fd, before, 16 * MIB, 0), 16 * MIB);
   test_log_forget ();
   assert_int_equal (test_open (path, &plain), EEXIST);

@@ -50,7 +50,8 @@ struct volume_ops {
 
   /* Begin a transfer.  Either it is over at once (error is set) or it is
    * pending in the batch until vbatch_wait ().  batch may be NULL if
-   * !volume->batched.  Blocks: only if !volume->batched.
+   * !volume->batched.  Blocks: if !volume->batched, or if the batch is of the
+   * sync engine.
    */
   void (*start) (struct volume *v, struct vbatch *batch, struct vio *io);
 

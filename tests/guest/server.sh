@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: BSD-2-Clause
+# shellcheck shell=bash
+#
+# The server that a guest uses, on the host's loopback.  Sourced by tests after
+# guest-lib.sh.  GUEST_SERVER chooses it:
+#
+#   farpage   the plugin of this tree
+#   file      nbdkit's file plugin on a sparse file: a peer that also gives
+#             space back, to see whether a failure is ours
+#
+# FARPAGE_PLUGIN and FARPAGE_TOOL are files of the build tree (Makefile.am).
+# The server_* variables are exported, so that a test's --on-ask side has them.
+
+export GUEST_SERVER=${GUEST_SERVER:-farpage}
+
+# server_start DIR SIZE: start the server on a free port of 127.0.0.1, with its
+# files in DIR, in a session of its own so that only server_stop ends it.
+# SIZE is how large a peer's only export is.  Sets server_port and server_pid.
+# Not in a subshell: Debian's nbdkit -f ends with the thread that started it.
+server_start ()
+{
+  local dir=$1 command tries pause
+  export server_sock=$dir/control server_file=$dir/disk
+  export server_samples=$dir/samples
+  case $GUEST_SERVER in
+    farpage)
+      if [ ! -e "${FARPAGE_PLUGIN:?}" ] || [ ! -x "${FARPAGE_TOOL:?}" ]; then
+        guest_fail "no $FARPAGE_PLUGIN or no $FARPAGE_TOOL: run 'make' first"
+      fi
+      command=("$FARPAGE_PLUGIN" mem:1200M "control=$server_sock" linger=5)
+      ;;
+    file)
+      truncate -s "$2" "$server_file" || return
+      command=(file "$server_file")
+      ;;
+    *) guest_fail "GUEST_SERVER=$GUEST_SERVER is neither farpage nor file" ;;
+  esac
+
+  # A port that nobody has is found by trying.
+  for tries in 1 2 3 4 5 6 7 8 9 10; do
+    server_port=$((20000 + RANDOM % 12000))
+    setsid nbdkit -f -i 127.0.0.1 -p $server_port -P "$dir/pid" \
+      "${command[@]}" < /dev/null 2> "$dir/server.log" &
+    server_pid=$!
+    for ((pause = 0; pause < 300; pause++)); do
+      if [ -s "$dir/pid" ]; then return 0; fi
+      kill -0 $server_pid 2> /dev/null || break
+      sleep 0.1
+    done
+    server_stop
+    grep -q 'in use' "$dir/server.log" || break
+  done
+  cat "$dir/server.log" >&2
+  guest_fail "the server did not start ($tries tries)"
+}
+
+# server_stop: end the server if there is one; fails if it had to be killed,
+# or ended with an error.
+server_stop ()
+{
+  local pid=${server_pid-} pause
+  test -n "$pid" || return 0
+  server_pid=''
+  kill -TERM "$pid" 2> /dev/null
+  for ((pause = 0; pause < 100; pause++)); do
+    kill -0 "$pid" 2> /dev/null || break
+    sleep 0.1
+  done
+  if kill -KILL "$pid" 2> /dev/null; then
+    echo "the server did not end in 10 s and was killed" >&2
+  fi
+  wait "$pid"
+}
+
+# server_create NAME SIZE: make a named export, where the server knows names.
+server_create ()
+{
+  test "$GUEST_SERVER" = farpage || return 0
+  "$FARPAGE_TOOL" create "$1" "$2" --socket "$server_sock"
+}
+
+# server_mapped: how many bytes of the server's space are in use.
+server_mapped ()
+{
+  case $GUEST_SERVER in
+    farpage)
+      "$FARPAGE_TOOL" stat --json --socket "$server_sock" |
+        jq -e .pool.mapped_bytes
+      ;;
+    file) echo "$(($(stat -c '%b * %B' "$server_file")))" ;;
+  esac
+}
+
+# server_sample NAME: note and print how much of the server is mapped now.
+server_sample ()
+{
+  local mapped
+  mapped=$(server_mapped) || guest_fail "the server does not tell its space"
+  echo "$1 $mapped" | tee -a "${server_samples:?}"
+}
+
+# server_mapped_at NAME...: the largest of these samples.
+server_mapped_at ()
+{
+  local name
+  for name; do sed -n "s/^$name //p" "$server_samples"; done |
+    sort -n | tail -n 1
+}

@@ -1,0 +1,110 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-2-Clause
+# Parameters that make no sense, and volumes that cannot or must not be used,
+# are refused by name with the remedy, and nothing on them is changed.
+
+. "$(dirname "$0")/functions.sh"
+requires setpriv truncate mkfs.ext4
+
+v=$dir/vol
+fresh ()
+{
+  rm -f "$v"
+  truncate -s 16M "$v"
+}
+
+parameters ()
+{
+  refused "unknown parameter 'siez'" mem:16M siez=1
+  refused 'no volume .say mem:1G' durability=volatile
+  for size in 0 -1 9223372036854775808 99999999999999999999 1X '' 1.5G; do
+    refused "mem:.*is not a size.*as in 10G|cannot be made|memory are avail" \
+      "mem:$size"
+    refused "swap-size: ('$size' is not a size|at most 1P)" mem:16M \
+      "swap-size=$size"
+  done
+  refused 'swap-size: at most 1P' mem:16M swap-size=2P
+  refused 'at least 131072 bytes' mem:4096
+  refused 'durability=flush needs a formatted store.*durability=volatile' \
+    mem:16M durability=flush
+  refused 'durability=strict needs a formatted store' mem:16M durability=strict
+  refused 'durability=bogus: there is flush, strict and vol' mem:16M \
+    durability=bogus
+  refused 'linger' mem:16M linger=-1
+  refused 'linger: at most' mem:16M linger=1000000000
+  refused 'default: the name has one of' mem:16M default=swap/a
+  refused 'default: the name is not UTF-8' mem:16M default=$'\xff'
+  for key in sparse force reserve direct; do
+    refused "$key: say $key=yes or $key=no" mem:16M $key=perhaps
+  done
+  refused 'no control socket: ' mem:16M control="$dir/none/c.sock"
+}
+
+volumes ()
+{
+  fresh
+  refused "$v: .*say durability=volatile" "$v"
+  refused 'no such file or device.*truncate' "$v.none" durability=volatile
+  refused 'directory' "$dir" durability=volatile
+  mkfifo "$dir/fifo"
+  refused 'fifo: ' "$dir/fifo" durability=volatile
+  refused '(character|device|null): ' /dev/null durability=volatile
+  truncate -s 64K "$dir/small"
+  refused 'has 65536 bytes, too few.*truncate -s' "$dir/small" \
+    durability=volatile
+  : >"$dir/empty"
+  refused 'has 0 bytes, too few' "$dir/empty" durability=volatile
+  refused 'twice' "$v" "$v" durability=volatile
+  ln -s "$v" "$dir/link"
+  refused 'twice' "$v" mem:16M "$dir/link" durability=volatile
+}
+
+# As a user without the right to write to everything.
+read_only ()
+{
+  fresh
+  chmod 0400 "$v"
+  ( trap - EXIT
+    exec setpriv --bounding-set -dac_override --inh-caps -dac_override \
+      nbdkit -f -U "$dir/ro.sock" "$plugin" "$v" durability=volatile \
+  ) >"$dir/ro.log" 2>&1 &
+  pids+=($!)
+  until_true 20 is_gone $! || kill $!
+  wait $!
+  is 'read-only volume: status' $? 1
+  like 'read-only volume' "$(cat "$dir/ro.log")" "$v: .*(denied|read-only)"
+}
+
+# What is on it stays until force=yes.
+not_empty ()
+{
+  local at
+
+  for at in 4096 $((16 * 1048576 - 1)); do
+    fresh
+    printf x | dd of="$v" bs=1 seek=$at conv=notrunc status=none
+    cp "$v" "$v.copy"
+    refused "$v: holds .*force=yes" "$v" durability=volatile
+    ok 'a refused volume is unchanged' cmp "$v" "$v.copy"
+  done
+  fresh
+  mkfs.ext4 -q "$v"
+  cp "$v" "$v.copy"
+  refused "$v: holds .*ext4.*force=yes" "$v" durability=volatile
+  ok 'a refused file system is unchanged' cmp "$v" "$v.copy"
+  start_farpage forced "$v" durability=volatile force=yes control= ||
+    no 'force=yes is not enough'
+  like 'force=yes says what it overwrites' "$(cat "$log")" 'ext4'
+  "$farpage" stop >"$dir/out"
+  # its label is ours now
+  start_farpage again "$v" durability=volatile || no 'our own label is refused'
+  "$farpage" stop >"$dir/out"
+}
+
+parameters
+volumes
+read_only
+not_empty
+# (nbdkit 1.32 itself leaves the socket of -U)
+is 'no control socket is left' "$(find "$dir" -name '*.ctl*')" ''
+finish
