@@ -30,6 +30,12 @@ test  libcmocka-dev            unit tests
 test  libnbd-dev               tests that are clients of the server
 test  jq                       reads the tool's JSON
 test  procps                   looks at processes
+test  iproute2                 ss, looks at sockets
+test  fio                      many requests at a time, checked
+test  qemu-utils               qemu-img, qemu-io: another client
+test  man-db                   shows a manual page
+test  groff-base               formats it
+test  bsdextrautils            col, makes it plain text
 test  clang                    a second compiler
 test  clang-format             checks the form of the code
 test  shellcheck               checks the scripts
@@ -41,10 +47,9 @@ guest dash                     its shell
 guest kmod                     its modules
 guest cpio                     packs its files
 guest nbd-client               attaches the disk
-guest util-linux               mkswap, fstrim, setpriv
+guest util-linux               mkswap, fstrim
 guest mount                    swapon, mount
 guest xfsprogs                 mkfs.xfs
-guest iproute2                 its network
 LIST
 }
 
