@@ -26,6 +26,7 @@ done
 tree=$work/tree
 mkdir -p "$tree"
 cp -R "$TOP_SRCDIR/contrib" "$tree"
+chmod -R u+w "$tree" # a tarball being checked is read-only
 for part in src plugins client docs configure; do
   ln -s "$TOP_SRCDIR/$part" "$tree/$part"
 done
@@ -256,7 +257,50 @@ refuses ()                      # STATUS REGEX ARGUMENT...
   fi
 }
 
+# apt is asked for what is missing and nothing else, and only if something is;
+# as root through sudo that asks no password.  Stand-ins take the calls.
+packages ()
+{
+  local bin=$work/bin PATH=$work/bin:$PATH
+
+  mkdir "$bin"
+  printf '#!/bin/sh\necho 1000\n' >"$bin/id"
+  cat >"$bin/dpkg-query" <<EOF
+#!/bin/sh
+sed -n 's/^run *\([^ ]*\) .*/\1 installed/p' $tree/contrib/packages.sh |
+  grep -vxF -e "\$(cat $work/missing)"
+EOF
+  printf '#!/bin/sh\necho "$*" >>%s\n' "$work/apt" >"$bin/apt-get"
+  printf '#!/bin/sh\nexit 1\n' >"$bin/sudo"
+  chmod +x "$bin"/*
+
+  echo 'libjansson-dev installed' >"$work/missing"
+  : >"$work/apt"
+  expect 1 "password: run 'sudo apt-get install libjansson-dev'" --once
+  expect_in "$work/out" 'libjansson-dev +JSON of the control socket'
+  verdict_apt 0
+  printf '#!/bin/sh\nshift\nexec "$@"\n' >"$bin/sudo"
+  # It goes on, to a pool that does not fit.
+  expect 1 'not enough space' --size 1024T
+  verdict_apt 2
+  expect_in "$work/apt" ' install --no-install-recommends libjansson-dev$'
+  echo none >"$work/missing"
+  : >"$work/apt"
+  expect 1 'not enough space' --size 1024T
+  verdict_apt 0
+}
+
+verdict_apt ()                  # CALLS
+{
+  if [ "$(wc -l <"$work/apt")" -eq "$1" ]; then
+    ok
+  else
+    no "apt-get was called: $(cat "$work/apt")"
+  fi
+}
+
 listening
 options
+packages
 serving
 finish_cases
