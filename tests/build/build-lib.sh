@@ -37,6 +37,22 @@ skip ()
   exit 77
 }
 
+# compile_lines FOLDER: one for each set of preprocessor flags that it has
+compile_lines ()
+{
+  local variable
+
+  {
+    echo AM_CPPFLAGS
+    grep -oE '^[a-z_]+_CPPFLAGS =' "$TOP_BUILDDIR/$1/Makefile" | sed 's/ =//'
+  } | while read -r variable; do
+    # shellcheck disable=SC2016 # these are make's variables
+    printf 'include Makefile\nflags-of:\n\t@printf "%%s\\n" '"'%s'\n" \
+      '$(CC) $(DEFS) $(DEFAULT_INCLUDES) $(INCLUDES) $('"$variable"') $(CPPFLAGS) $(AM_CFLAGS) $(CFLAGS)' |
+      make -s --no-print-directory -C "$TOP_BUILDDIR/$1" -f - flags-of
+  done
+}
+
 finish_cases ()
 {
   echo "$test_name: $cases cases, $bad failed"

@@ -20,20 +20,6 @@ client/tool client/tool src/base
 EOF
 }
 
-# compile_lines FOLDER: one for each set of preprocessor flags that it has
-compile_lines ()
-{
-  local variable
-
-  grep -oE '^[a-z_]+_CPPFLAGS =|^AM_CPPFLAGS =' "$TOP_BUILDDIR/$1/Makefile" |
-    sed 's/ =//' | sort -u | while read -r variable; do
-    # shellcheck disable=SC2016 # these are make's variables
-    printf 'include Makefile\nflags-of:\n\t@printf "%%s\\n" '"'%s'\n" \
-      '$(CC) $(DEFS) $(DEFAULT_INCLUDES) $(INCLUDES) $('"$variable"') $(CPPFLAGS) $(AM_CFLAGS) $(CFLAGS)' |
-      make -s --no-print-directory -C "$TOP_BUILDDIR/$1" -f - flags-of
-  done
-}
-
 # includes FLAGS FOLDER HEADER: does it compile?
 includes ()
 {
