@@ -129,7 +129,7 @@ do_trim (struct worker *w, uint64_t off, uint32_t len)
 static void
 do_zero (struct worker *w, uint64_t off, uint32_t len)
 {
-  uint32_t flags = (uint32_t) test_random_below (&w->random, 8);
+  uint32_t flags = (uint32_t) test_random_below (&w->random, 16);
   int r = w->host->p->zero (w->handle, len, off, flags);
 
   if (r == 0) {

@@ -175,7 +175,7 @@ test_zero (void **state)
   create ("n", 100ul * MIB);
   h = open_it ("n");
   for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++)
-    for (uint32_t flags = 0; flags < 8; flags++) {
+    for (uint32_t flags = 0; flags < 16; flags++) {
       uint32_t count = counts[i];
       bool fast = flags & NBDKIT_FLAG_FAST_ZERO;
       int r;
