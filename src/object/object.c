@@ -125,6 +125,7 @@ object_drop (struct object *o)
   if (o->reserved)
     space_uncharge (o->space, o->nr_pages);
   o->dropped = true;
+  space_drain (o->space); /* so that sparse volumes get their windows back */
   space_drop_done (o->space);
 }
 

@@ -381,6 +381,30 @@ test_dead (void **state)
   disk_close (d);
 }
 
+/* An object's end gives a sparse volume's memory back. */
+static void
+test_sparse (void **state)
+{
+  struct disk *d = calloc (1, sizeof *d);
+  struct space_config config = { .volumes = &d->v, .nr_volumes = 1 };
+
+  UNUSED (state);
+  d->size = PAGES (5000);
+  assert_int_equal (volume_open_memory ("mem", PAGES (8192), true, &d->v), 0);
+  assert_int_equal (space_create (&config, &d->sp), 0);
+  assert_int_equal (swzone_create (sizeof (struct swent), 64 * MIB, &d->zone),
+                    0);
+  assert_int_equal (disk_object (d, d->size, false, &d->o), 0);
+  for (uint64_t i = 0; i < 5000; i += 7)
+    assert_int_equal (disk_fill (d, 1, PAGES (i), PAGES (1)), 0);
+  assert_int_equal (disk_fill (d, 1, 0, d->size), 0);
+  assert_true (test_memfd_blocks (0) >= 5000 * 8);
+  object_destroy (d->o);
+  d->o = NULL;
+  assert_int_equal (test_memfd_blocks (0), 0);
+  disk_close (d);
+}
+
 /* Of no error is anything left behind. */
 static void
 test_no_memory (void **state)
@@ -408,7 +432,7 @@ main (void)
     cmocka_unit_test (test_reserved),        cmocka_unit_test (test_wait),
     cmocka_unit_test (test_wait_many),       cmocka_unit_test (test_wait_ends),
     cmocka_unit_test (test_drop_race),       cmocka_unit_test (test_dead),
-    cmocka_unit_test (test_no_memory),
+    cmocka_unit_test (test_no_memory),       cmocka_unit_test (test_sparse),
   };
 
   return cmocka_run_group_tests (tests, test_begin, test_end);

@@ -287,10 +287,19 @@ space_free (struct space *sp, uint64_t hint, const struct space_run *runs,
   while (i < nr_runs) {
     unsigned nr_full = 0;
 
+    if (runs[i].nr >= SPACE_HANDOUT_MAX) {
+      blists_free (sp, &runs[i++], 1);
+      continue;
+    }
     lock_acquire (&lane->lock);
-    while (i < nr_runs && !gather (lane, &runs[i]))
-      i++;
-    if (i < nr_runs) {
+    bool is_full = false;
+
+    for (; i < nr_runs && runs[i].nr < SPACE_HANDOUT_MAX; i++) {
+      is_full = gather (lane, &runs[i]);
+      if (is_full)
+        break;
+    }
+    if (is_full) {
       nr_full = lane->nr_frees;
       memcpy (full, lane->frees, nr_full * sizeof *full);
       lane->nr_frees = 0;

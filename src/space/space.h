@@ -35,7 +35,9 @@ struct space_run {
 #define SPACE_STRIPE_BLOCKS 32  /* default: 128 KiB */
 #define SPACE_HANDOUT_MAX   256 /* blocks a lane takes from a volume at once */
 #define SPACE_LANES         16u
-#define SPACE_LANE_FREES    64 /* runs a lane gathers before it gives back */
+#define SPACE_LANE_FREES                              \
+  64 /* runs a lane gathers before it gives back; one \
+      * of SPACE_HANDOUT_MAX goes back at once */
 
 enum space_level {
   SPACE_LEVEL_OK,

@@ -44,7 +44,7 @@ charge_thread (void *arg)
   uint64_t max = 4096 - 256;
   uint64_t mine = 0;
 
-  for (int i = 0; i < 50000; i++) {
+  for (int i = 0; i < 400000; i++) {
     uint64_t nr = 1 + test_random (&c->seed) % (max / CHARGERS);
 
     if (mine > 0 && (test_random (&c->seed) & 1)) {

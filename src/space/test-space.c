@@ -288,6 +288,24 @@ test_window_once (void **state)
   pool_close (p);
 }
 
+/* A large run does not wait in a lane for others. */
+static void
+test_window_at_once (void **state)
+{
+  struct pool *p = pool_open ((uint64_t[]){ 2 * WINDOW_BLOCKS, 0 }, 0, true);
+  struct space_run run = { 0, WINDOW_BLOCKS };
+  struct space_run small = { WINDOW_BLOCKS, 1 };
+
+  UNUSED (state);
+  for (uint64_t nr = 0; nr < 2 * WINDOW_BLOCKS;)
+    nr += pool_alloc (p, 1, 256).nr;
+  pool_disown (p, &run);
+  pool_disown (p, &small);
+  space_free (p->sp, 1, (struct space_run[]){ small, run }, 2);
+  assert_int_equal (atomic_load (&p->fake[0].nr_trims), 1);
+  pool_close (p);
+}
+
 static void *
 drain_thread (void *arg)
 {
@@ -318,15 +336,16 @@ test_under_trim (void **state)
 
   UNUSED (state);
   for (unsigned i = 0; nr < 2 * WINDOW_BLOCKS; nr += run[i++].nr)
-    run[i] = pool_alloc (p, 1, 256);
-  pool_free (p, 1, run[0]);
-  pool_free (p, 1, run[1]);
+    run[i] = pool_alloc (p, 1, 128);
+  for (unsigned i = 0; i < 4; i++)
+    pool_free (p, 1, run[i]);
   atomic_store (&f->hold, true);
   pthread_create (&thread, NULL, drain_thread, p->sp);
   while (atomic_load (&f->nr_held) == 0)
     nap_ns (NS_PER_MS);
   /* The other window's blocks can be had. */
-  pool_free (p, 2, run[2]);
+  pool_free (p, 2, run[4]);
+  pool_free (p, 2, run[5]);
   for (nr = 0; nr < 256; nr += got.nr)
     got = pool_alloc (p, nr, 10);
   /* Now there is nothing but the window. */
@@ -417,6 +436,7 @@ main (void)
     cmocka_unit_test (test_retire_runs),
     cmocka_unit_test (test_windows),
     cmocka_unit_test (test_window_once),
+    cmocka_unit_test (test_window_at_once),
     cmocka_unit_test (test_under_trim),
     cmocka_unit_test (test_memory_goes_back),
     cmocka_unit_test (test_config),
