@@ -4,6 +4,7 @@
 # the manual tells every form of an export name, and man finds no fault in it.
 
 . "$(dirname "$0")/functions.sh"
+requires man col
 
 man=${TOP_SRCDIR:-$srcdir/..}/plugins/farpage/nbdkit-farpage-plugin.1
 [ -r "$man" ] || no "no $man"
@@ -37,8 +38,6 @@ for default in 'linger=.*600' 'durability=volatile' 'reserve=.*swap' \
   'direct=.*auto' 'XDG_RUNTIME_DIR'; do
   like 'a default is told' "${text//$'\n'/ }" "$default"
 done
-if command -v man >/dev/null; then
-  is 'man --warnings' "$(man --warnings -E UTF-8 -l -Tutf8 -Z "$man" 2>&1 \
-    >/dev/null)" ''
-fi
+is 'man --warnings' "$(man --warnings -E UTF-8 -l -Tutf8 -Z "$man" 2>&1 \
+  >/dev/null)" ''
 finish

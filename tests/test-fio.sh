@@ -7,6 +7,9 @@
 requires fio
 fio --enghelp 2>/dev/null | grep -qw nbd || skip 'this fio has no nbd engine'
 
+seed=${FARPAGE_SEED:-$RANDOM}
+note "FARPAGE_SEED=$seed"
+
 # verify WHAT: two disks, a job each, blocks of 512 bytes to 128 KiB
 verify ()
 {
@@ -31,8 +34,8 @@ do_verify=1
 norandommap=0
 fsync=64
 END
-  ok "$1" timeout 60 fio --randseed="${FARPAGE_SEED:-$RANDOM}" "$dir/fio" \
-    --output="$dir/fio.out"
+  ok "$1" timeout 60 fio --randseed="$seed" \
+    --output="$dir/fio.out" "$dir/fio"
   grep -qE 'err= *[1-9]|verify failed' "$dir/fio.out" &&
     no "$1: $(grep -E 'err=|verify' "$dir/fio.out" | head -3)"
   is "$1: no request failed" \

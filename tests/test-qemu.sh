@@ -28,8 +28,7 @@ io ()
   done
   qemu-io -f raw -d unmap "$(uri disk)" "${args[@]}" >"$dir/io" 2>&1
   # qemu-io's own status does not tell a pattern that fails
-  [ $? -eq 0 ] && ! grep -qiE 'failed|error' "$dir/io"
-  is "qemu-io $*" $? 0
+  is "qemu-io $*" "$?, $(grep -iE 'failed|error' "$dir/io")" '0, '
 }
 
 io 'write -P 0xaa 0 64k' 'write -P 0xbb 1000 3000' 'read -P 0xaa 0 1000' \
