@@ -11,7 +11,7 @@
  *   close | abandon         with a good-bye, or without
  *   read OFF LEN | write OFF LEN BYTE | check OFF LEN BYTE
  *   trim OFF LEN | cache OFF LEN | flush | zero OFF LEN [fast] [nohole]
- *   map OFF LEN             "LEN:TYPE ..." of one NBD_CMD_BLOCK_STATUS
+ *   map OFF LEN [one]       "LEN:TYPE ..." of one NBD_CMD_BLOCK_STATUS
  *   show                    size, block sizes, flags, description
  *   long-name ADDRESS N     a name of N bytes, by a raw NBD_OPT_GO
  *
@@ -224,11 +224,12 @@ print_extents (void *opaque, const char *context, uint64_t off,
 }
 
 static void
-do_map (uint64_t off, uint64_t bytes)
+do_map (uint64_t off, uint64_t bytes, bool one)
 {
   nbd_extent_callback callback = { .callback = print_extents };
 
-  if (nbd_block_status (handles[current], bytes, off, callback, 0) == -1)
+  if (nbd_block_status (handles[current], bytes, off, callback,
+                        one ? LIBNBD_CMD_FLAG_REQ_ONE : 0) == -1)
     answer (-1);
 }
 
@@ -291,7 +292,7 @@ request (const char *verb, const char *args)
     return true;
   }
   if (strcmp (verb, "map") == 0) {
-    do_map (off, bytes);
+    do_map (off, bytes, strstr (args, "one") != NULL);
     return true;
   }
   if (bytes > DATA_MAX && verb[0] != 't' && verb[1] != 'a')

@@ -17,6 +17,7 @@ made=$(objects)
 like 'one object' "$made" '^swap/a [0-9a-f]{32}$'
 is 'nobody has it' "$(object swap/a connections)" 0
 is 'it is reserved' "$(object swap/a reserved_bytes)" 33554432
+sleep 1.5 # more than a turn of what drops the dead
 for _ in 1 2 3; do
   script1 "probe $socket swap/a:32M" >"$dir/out"
   script1 "probe $socket swap/a" >"$dir/out"

@@ -46,7 +46,7 @@ const char params_help[] =
 static struct {
   struct store_volume_config volumes[VOLUMES_MAX];
   char *paths[VOLUMES_MAX];
-  bool is_volatile, has_path;
+  bool is_volatile;
   char *control;
   char *default_name;
   struct store_config store;
@@ -111,17 +111,20 @@ set_volume (const char *value)
     if (set_size ("volume=mem:", value + 4, &vc->size_bytes) < 0)
       return -1;
     if (vc->size_bytes < VOLUME_BYTES_MIN) {
-      nbdkit_error ("volume=%s: a volume has at least %u bytes", value,
-                    VOLUME_BYTES_MIN);
+      nbdkit_error ("volume=%s: too small (say mem:%uK or more)", value,
+                    VOLUME_BYTES_MIN / 1024);
       return -1;
     }
+  } else if (value[0] == '\0') {
+    nbdkit_error ("volume: the path is empty (say mem:1G for memory, or the "
+                  "path of a file or block device)");
+    return -1;
   } else {
     /* nbdkit goes to / before it serves. */
     params.paths[i] = nbdkit_absolute_path (value);
     if (params.paths[i] == NULL)
       return -1;
     vc->path = params.paths[i];
-    params.has_path = true;
   }
   params.store.nr_volumes++;
   return 0;
@@ -139,7 +142,9 @@ set_durability (const char *value)
                   "does not have (say durability=volatile)",
                   value);
   else
-    nbdkit_error ("durability=%s: there is flush, strict and volatile", value);
+    nbdkit_error ("durability=%s: there is no such thing (say "
+                  "durability=volatile)",
+                  value);
   return -1;
 }
 
@@ -148,10 +153,9 @@ set_linger (const char *value)
 {
   uint64_t s;
 
-  if (nbdkit_parse_uint64_t ("linger", value, &s) < 0)
-    return -1;
-  if (s > LINGER_S_MAX) {
-    nbdkit_error ("linger: at most %" PRIu64 " seconds", LINGER_S_MAX);
+  if (nbdkit_parse_uint64_t ("linger", value, &s) < 0 || s > LINGER_S_MAX) {
+    nbdkit_error ("linger=%s: say a number of seconds, at most %" PRIu64, value,
+                  LINGER_S_MAX);
     return -1;
   }
   params.store.linger_ns = s * NS_PER_S;
@@ -165,7 +169,8 @@ set_default (const char *value)
   const char *wrong = store_name_error (value);
 
   if (wrong != NULL) {
-    nbdkit_error ("default: %s", wrong);
+    nbdkit_error ("default: %s (say default=NAME with the name of a disk)",
+                  wrong);
     return -1;
   }
   return set_string (value, &params.default_name);
@@ -239,19 +244,23 @@ complete_control (void)
 int
 params_complete (void)
 {
+  const char *path = NULL;
+
   if (params.store.nr_volumes == 0) {
     nbdkit_error ("no volume (say mem:1G for memory, or the path of a file "
                   "or block device)");
     return -1;
   }
-  if (params.has_path && !params.is_volatile) {
+  for (unsigned i = 0; i < params.store.nr_volumes && path == NULL; i++)
+    path = params.paths[i];
+  if (path != NULL && !params.is_volatile) {
     nbdkit_error ("%s: this version keeps nothing after it ends: say "
                   "durability=volatile to use it all the same",
-                  params.paths[0] != NULL ? params.paths[0] : "volume");
+                  path);
     return -1;
   }
   if (params.store.swap_size_bytes > OBJECT_BYTES_MAX) {
-    nbdkit_error ("swap-size: at most 1P");
+    nbdkit_error ("swap-size: too large (say 1P or less)");
     return -1;
   }
   params.store.volumes = params.volumes;

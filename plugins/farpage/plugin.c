@@ -19,6 +19,7 @@
  * T7. Told to quit, nbdkit answers what it still reads with ESHUTDOWN, which
  *     a kernel turns into I/O errors: `farpage stop` holds all requests and
  *     ends the process instead.
+ * T8. nbdkit fails a list of more than 10,000 exports as a whole: it is cut.
  */
 
 #include <config.h>
@@ -46,6 +47,8 @@
 #define BLOCK_PREFERRED PAGE_BYTES
 #define BLOCK_MAX       (UINT32_C (32) << 20)
 #define HOLD_WAIT_NS    (20 * NS_PER_S)
+
+#define EXPORTS_LISTED_MAX 10000
 
 static struct store *store;
 static struct control *control;
@@ -141,18 +144,33 @@ farpage_dump_plugin (void)
 
 /* ---- names ---- */
 
+struct exports_arg {
+  struct nbdkit_exports *exports;
+  unsigned nr;
+};
+
+/* Those behind the last that fits can be opened, but are not listed (T8). */
+#define LIST_FULL (-1)
+
 static int
 add_export (void *arg, const char *name, const char *description)
 {
-  return nbdkit_add_export (arg, name, description) == 0 ? 0 : ENOMEM;
+  struct exports_arg *a = arg;
+
+  if (a->nr++ == EXPORTS_LISTED_MAX)
+    return LIST_FULL;
+  return nbdkit_add_export (a->exports, name, description) == 0 ? 0 : ENOMEM;
 }
 
 static int
 farpage_list_exports (int readonly, int is_tls, struct nbdkit_exports *exports)
 {
+  struct exports_arg arg = { exports, 0 };
+  int err = store_list (store, add_export, &arg);
+
   (void) readonly;
   (void) is_tls;
-  return store_list (store, add_export, exports) == 0 ? 0 : -1;
+  return err == 0 || err == LIST_FULL ? 0 : -1;
 }
 
 static const char *
@@ -433,6 +451,6 @@ static struct nbdkit_plugin plugin = {
   .errno_is_preserved = 1,
 };
 
-/* The macro defines it, and nbdkit's header declares it nowhere. */
-extern struct nbdkit_plugin *plugin_init (void);
+/* What nbdkit looks for; its header defines it, but does not declare it. */
+extern NBDKIT_DLL_PUBLIC struct nbdkit_plugin *plugin_init (void);
 NBDKIT_REGISTER_PLUGIN (plugin)

@@ -4,9 +4,8 @@
  * in part.  The lock is held over the read and the write, so no page is ever
  * torn and no other change comes between.
  *
- * What can wait is had before the lock: a batch, a unit, a block.  A charge
- * that is missing is told to the caller, who gets it with no lock held and
- * comes again.
+ * What can wait is had before the lock: a batch, a unit, a block.  If a charge
+ * is missing everything is given back, and begun again when it came.
  */
 
 #include <config.h>
@@ -197,12 +196,12 @@ update_locked (struct request *req, pgno_t pgno, uint32_t in_page,
   return 0;
 }
 
-int
-page_update (struct request *req, pgno_t pgno, uint32_t in_page, uint32_t bytes,
-             const void *src)
+/* Once, with a unit and a block of its own.  ENOSPC: *charged must be 1. */
+static int
+update_try (struct request *req, pgno_t pgno, uint32_t in_page, uint32_t bytes,
+            const void *src, uint64_t *charged)
 {
   struct object *o = req->o;
-  uint64_t charged = 0;
   struct freed freed;
   struct space_run run;
   int err = take_units (o, 1);
@@ -215,24 +214,31 @@ page_update (struct request *req, pgno_t pgno, uint32_t in_page, uint32_t bytes,
     return err;
   }
   freed_init (&freed, o, shard_of (o, pgno));
-  for (;;) {
-    lock_acquire (&freed.shard->lock);
-    err =
-        update_locked (req, pgno, in_page, bytes, src, &run, &freed, &charged);
-    lock_release (&freed.shard->lock);
-    if (err != ENOSPC || charged > 0)
-      break;
-    freed_give_back (&freed, pgno);
+  lock_acquire (&freed.shard->lock);
+  err = update_locked (req, pgno, in_page, bytes, src, &run, &freed, charged);
+  lock_release (&freed.shard->lock);
+  if (run.nr > 0)
+    freed_blocks (&freed, &run);
+  freed_give_back (&freed, pgno);
+  space_release (o->space, 1);
+  return err;
+}
+
+int
+page_update (struct request *req, pgno_t pgno, uint32_t in_page, uint32_t bytes,
+             const void *src)
+{
+  uint64_t charged = 0;
+  int err;
+
+  while ((err = update_try (req, pgno, in_page, bytes, src, &charged)) ==
+         ENOSPC) {
     err = request_wait_charges (req, 1);
     if (err)
       break;
     charged = 1;
   }
-  if (run.nr > 0)
-    freed_blocks (&freed, &run);
-  freed.nr_charges += charged;
-  freed_give_back (&freed, pgno);
-  space_release (o->space, 1);
-  space_look (o->space);
+  space_uncharge (req->o->space, charged);
+  space_look (req->o->space);
   return err;
 }

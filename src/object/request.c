@@ -139,9 +139,16 @@ request_end (struct request *req)
 int
 request_wait_charges (struct request *req, uint64_t nr)
 {
+  struct object *o = req->o;
+  int err;
+
   if (req->deadline_ns == 0)
     req->deadline_ns = env_now_ns () + CHARGE_WAIT_NS;
-  return space_charge_wait (req->o->space, nr, req->deadline_ns);
+  /* Others go on meanwhile. */
+  vbatch_put (req->batch);
+  err = space_charge_wait (o->space, nr, req->deadline_ns);
+  req->batch = o->pool != NULL ? vbatch_get (o->pool) : NULL;
+  return err;
 }
 
 int

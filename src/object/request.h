@@ -114,7 +114,8 @@ extern void request_end (struct request *req);
 extern uint64_t request_end_padded (const struct request *req);
 
 /* Wait for nr charges; all waits of a request together end CHARGE_WAIT_NS
- * after its first began.  ENOSPC.  Lock: none held.
+ * after its first began.  ENOSPC.  req->batch may be another afterwards.
+ * Lock: none held, nor units.
  */
 extern int request_wait_charges (struct request *req, uint64_t nr);
 

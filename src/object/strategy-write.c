@@ -12,9 +12,11 @@
  *      run that fails is retired, and its pages tried once more elsewhere.
  *   4. Under the shard's lock: charge pages that had no block, see to older
  *      zeroings, enter the blocks in the map, leave out what a later request
- *      has replaced, mark older writes.  If a charge is missing, wait for it
- *      with no lock held and come again.
- *   5. Give back displaced blocks, unused blocks, charges and units.
+ *      has replaced, mark older writes.
+ *   5. Give back displaced blocks, unused blocks and units.
+ *
+ * If a charge was missing in step 4, wait for it now that nothing is held, for
+ * who only overwrites must find units and batches; then begin again at 1.
  *
  * A page is thus old or new at any time, and the old one stands if anything
  * fails.  An error ends the request at once: what follows it is at a higher
@@ -311,28 +313,6 @@ slice_publish (struct slice *s)
   return publish_rows (s);
 }
 
-/* Steps 4 and the waiting it may need. */
-static int
-slice_finish (struct slice *s)
-{
-  struct shard *shard = shard_of (s->o, s->pgno);
-
-  for (;;) {
-    int err;
-
-    lock_acquire (&shard->lock);
-    err = slice_publish (s);
-    lock_release (&shard->lock);
-    if (err != ENOSPC || s->charged >= s->needed)
-      return err;
-    freed_give_back (&s->freed, s->pgno);
-    err = request_wait_charges (s->req, s->needed - s->charged);
-    if (err)
-      return err;
-    s->charged = s->needed;
-  }
-}
-
 /* Step 5. */
 static void
 slice_end (struct slice *s)
@@ -347,10 +327,34 @@ slice_end (struct slice *s)
       end = row_end (s, i);
     i = end;
   }
-  s->freed.nr_charges += s->charged;
   freed_give_back (&s->freed, s->pgno);
   space_release (s->o->space, s->nr_units);
-  space_look (s->o->space);
+}
+
+/* Steps 1 to 5.  ENOSPC: nothing has changed, and nothing is held but
+ * s->charged, which must grow to s->needed.
+ */
+static int
+slice_try (struct slice *s)
+{
+  struct shard *shard = shard_of (s->o, s->pgno);
+  int err;
+
+  freed_init (&s->freed, s->o, shard);
+  slice_classify (s);
+  err = take_units (s->o, s->nr_units);
+  if (err)
+    return err;
+  err = slice_alloc (s);
+  if (err == 0)
+    err = slice_write (s);
+  if (err == 0) {
+    lock_acquire (&shard->lock);
+    err = slice_publish (s);
+    lock_release (&shard->lock);
+  }
+  slice_end (s);
+  return err;
 }
 
 /* Pages overtaken in part, one by one. */
@@ -380,17 +384,14 @@ write_slice (struct request *req, pgno_t pgno, unsigned nr_pages,
   s.buf = buf;
   s.charged = 0;
   s.any_partial = false;
-  freed_init (&s.freed, s.o, shard_of (s.o, pgno));
-  slice_classify (&s);
-  err = take_units (s.o, s.nr_units);
-  if (err)
-    return err;
-  err = slice_alloc (&s);
-  if (err == 0)
-    err = slice_write (&s);
-  if (err == 0)
-    err = slice_finish (&s);
-  slice_end (&s);
+  while ((err = slice_try (&s)) == ENOSPC) {
+    err = request_wait_charges (req, s.needed - s.charged);
+    if (err)
+      break;
+    s.charged = s.needed;
+  }
+  space_uncharge (s.o->space, s.charged);
+  space_look (s.o->space);
   if (err == 0 && s.any_partial)
     err = slice_update_partial (&s);
   return err;

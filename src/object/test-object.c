@@ -207,14 +207,13 @@ test_wait (void **state)
   uint64_t nr;
   struct disk *d = full_disk (DISK_MEMORY, 1024, &nr);
   struct call *c[3];
-  uint64_t begin;
 
   UNUSED (state);
   assert_int_equal (disk_zero (d, PAGES (nr), PAGES (1), false), 0);
   space_drop_begin (d->sp); /* as if an object were dropped */
   c[0] = call_start (d, CALL_WRITE, 9, PAGES (nr), PAGES (10));
   c[1] = call_start (d, CALL_WRITE, 8, PAGES (nr) + PAGES (20) + 7, 100);
-  c[2] = call_start (d, CALL_KEEP, 0, PAGES (nr) + PAGES (30), PAGES (1));
+  c[2] = call_start (d, CALL_KEEP, 0, PAGES (nr + 600), PAGES (1));
   nap_ns (100 * NS_PER_MS);
   for (int i = 0; i < 3; i++)
     assert_false (atomic_load (&c[i]->over));
@@ -226,11 +225,69 @@ test_wait (void **state)
   disk_expect (d, 9, PAGES (nr), PAGES (10));
   disk_expect (d, 8, PAGES (nr) + PAGES (20) + 7, 100);
   disk_check (d);
-  /* No request waits longer than ten seconds, however many pages it has. */
-  assert_int_equal (disk_fill (d, 77, 0, PAGES (28)), 0);
-  begin = env_now_ns ();
-  assert_int_equal (disk_fill (d, 9, PAGES (nr + 40), PAGES (200)), ENOSPC);
-  assert_in_range (env_now_ns () - begin, 9 * NS_PER_S, 60 * NS_PER_S);
+  space_drop_done (d->sp);
+  disk_check (d);
+  disk_close (d);
+}
+
+/* However many wait for space, they hold nothing that an overwrite needs. */
+static void
+wait_many (enum disk_kind kind)
+{
+  uint64_t nr;
+  struct disk *d = full_disk (kind, 1024, &nr);
+  uint64_t slice = space_slice_max (d->sp);
+  struct call *c[2 * BATCHES];
+  uint64_t begin = env_now_ns ();
+
+  space_drop_begin (d->sp);
+  for (uint64_t i = 0; i < 2 * BATCHES; i++)
+    c[i] = call_start (d, CALL_WRITE, 9, PAGES (nr + i / 2 * slice) + i % 2 * 7,
+                       i % 2 ? 5 : PAGES (slice));
+  nap_ns (300 * NS_PER_MS);
+  assert_int_equal (disk_fill (d, 77, 5, PAGES (nr) - 9), 0);
+  disk_expect (d, 77, 5, PAGES (nr) - 9);
+  assert_in_range (env_now_ns () - begin, 0, 8 * NS_PER_S);
+  for (uint64_t i = 0; i < 2 * BATCHES; i++)
+    assert_false (atomic_load (&c[i]->over));
+  space_drop_done (d->sp);
+  for (uint64_t i = 0; i < 2 * BATCHES; i++)
+    assert_int_equal (call_join (c[i]), ENOSPC);
+  disk_close (d);
+}
+
+static void
+test_wait_many (void **state)
+{
+  UNUSED (state);
+  wait_many (DISK_MEMORY);
+  wait_many (DISK_FILE);
+}
+
+/* No request waits longer than ten seconds, of however many slices it is and
+ * though now and then one gets its room.
+ */
+static void
+test_wait_ends (void **state)
+{
+  uint64_t nr;
+  struct disk *d = full_disk (DISK_MEMORY, 1024, &nr);
+  uint64_t slice = space_slice_max (d->sp);
+  uint64_t begin = env_now_ns ();
+  struct call *c;
+
+  UNUSED (state);
+  space_drop_begin (d->sp);
+  c = call_start (d, CALL_WRITE, 9, PAGES (nr), PAGES (4 * slice));
+  for (uint64_t i = 0; i < 2; i++) {
+    nap_ns (4 * NS_PER_S);
+    assert_false (atomic_load (&c->over));
+    assert_int_equal (disk_zero (d, PAGES (i * slice), PAGES (slice), false),
+                      0);
+  }
+  assert_int_equal (call_join (c), ENOSPC);
+  assert_in_range (env_now_ns () - begin, 9 * NS_PER_S, 15 * NS_PER_S);
+  disk_expect (d, 9, PAGES (nr), PAGES (2 * slice));
   space_drop_done (d->sp);
   disk_check (d);
   disk_close (d);
@@ -349,6 +406,7 @@ main (void)
     cmocka_unit_test (test_holes),           cmocka_unit_test (test_full),
     cmocka_unit_test (test_full_straddling), cmocka_unit_test (test_kept_zeros),
     cmocka_unit_test (test_reserved),        cmocka_unit_test (test_wait),
+    cmocka_unit_test (test_wait_many),       cmocka_unit_test (test_wait_ends),
     cmocka_unit_test (test_drop_race),       cmocka_unit_test (test_dead),
     cmocka_unit_test (test_no_memory),
   };

@@ -304,9 +304,9 @@ static void *
 stack_thread (void *arg)
 {
   struct disk *d = arg;
-  uint8_t *buf = malloc (PAGES (600));
+  uint8_t *buf = malloc (PAGES (601));
 
-  memset (buf, 1, PAGES (600));
+  memset (buf, 1, PAGES (601));
   disk_write (d, buf, 0, PAGES (600));
   disk_write (d, buf + 3, 5, PAGES (3));
   disk_zero (d, 7, PAGES (599), true);

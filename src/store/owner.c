@@ -85,6 +85,8 @@ session_find (struct export *x, const uint8_t id[SESSION_BYTES])
   }
   if (place == NULL)
     return NULL;
+  if (!place->used)
+    atomic_fetch_add (&x->nr_sessions, 1);
   place->used = true;
   memcpy (place->id, id, SESSION_BYTES);
   place->generation = 0;

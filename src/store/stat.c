@@ -174,12 +174,17 @@ store_each_bound (struct store *s,
                   void *arg)
 {
   struct space_stat ss;
-  unsigned nr_exports, nr_conns;
+  unsigned nr_exports, nr_conns, nr_sessions = 0;
 
   space_stat (s->space, &ss);
   lock_acquire (&s->lock);
   nr_exports = s->nr_exports;
   nr_conns = s->nr_conns;
+  for (unsigned i = 0; i < nr_exports; i++) {
+    unsigned nr = atomic_load (&s->exports[i]->nr_sessions);
+
+    nr_sessions = nr > nr_sessions ? nr : nr_sessions;
+  }
   lock_release (&s->lock);
   fn (arg, "blocks promised to pages", ss.nr_charged, ss.nr_charge_max);
   fn (arg, "blocks on the move", ss.nr_units_used, ss.nr_units);
@@ -189,6 +194,7 @@ store_each_bound (struct store *s,
   fn (arg, "volumes", s->nr_volumes, VOLUMES_MAX);
   fn (arg, "objects", nr_exports, EXPORTS_MAX);
   fn (arg, "connections", nr_conns, CONNS_MAX);
+  fn (arg, "sessions remembered for an object", nr_sessions, SESSIONS_MAX);
   if (s->pool != NULL)
     fn (arg, "I/O contexts", vpool_nr_used (s->pool), vpool_nr (s->pool));
 }

@@ -83,6 +83,7 @@ struct export
   struct ident owner;                    /* [lock] if owned */
   struct session sessions[SESSIONS_MAX]; /* [lock] */
   uint64_t nr_joins;                     /* [lock] of all sessions */
+  atomic_uint nr_sessions;               /* written under lock: places taken */
 };
 
 struct req_count {

@@ -281,6 +281,42 @@ test_overtaken (void **state)
   overtake (*state, MIB, 4 * MIB);
 }
 
+static void *
+call_join (void *arg)
+{
+  struct call *call = arg;
+
+  call->result =
+      store_connect (call->rig->s, call->name, false, &peer_a, &call->c);
+  atomic_store (&call->over, true);
+  return NULL;
+}
+
+/* A write of the old generation that was past its look at the fence ends
+ * before the open of the new one returns: nothing comes after it.
+ */
+static void
+test_open_waits (void **state)
+{
+  struct rig *rig = *state;
+  struct call write = { .rig = rig }, later = { .rig = rig };
+  uint8_t byte;
+  int nr;
+
+  create (rig, "n", 8 * MIB);
+  write.c = join (rig, 1, 1);
+  nr = hold_part (rig, &write);
+  later.name = session_name (1, 2);
+  must_wait_for (rig, &write, nr, &later, call_join);
+  assert_int_equal (write.result, 0);
+  assert_int_equal (later.result, 0);
+  assert_int_equal (conn_read (later.c, &byte, 17, 1), 0);
+  assert_int_equal (byte, 'p');
+  is_fenced (write.c);
+  store_disconnect (write.c);
+  store_disconnect (later.c);
+}
+
 /* ---- many generations at once ---- */
 
 struct runner {
@@ -353,6 +389,7 @@ main (void)
     CASE (test_per_export),  CASE (test_remembered),
     CASE (test_forgotten),   CASE (test_all_in_use),
     CASE (test_overtaken),   CASE (test_many_generations),
+    CASE (test_open_waits),
   };
 
   return cmocka_run_group_tests_name ("session", tests, NULL, NULL);

@@ -201,7 +201,7 @@ test_late_conn (void **state)
 
 struct bounds {
   unsigned nr;
-  uint64_t objects, conns, volumes, charged;
+  uint64_t objects, conns, volumes, charged, sessions;
 };
 
 static void
@@ -218,6 +218,8 @@ add_bound (void *arg, const char *name, uint64_t used, uint64_t max)
     b->conns = used;
   else if (strcmp (name, "volumes") == 0)
     b->volumes = used;
+  else if (strncmp (name, "sessions", 8) == 0)
+    b->sessions = used;
   else if (strcmp (name, "blocks promised to pages") == 0)
     b->charged = used;
 }
@@ -230,8 +232,12 @@ test_bounds (void **state)
   struct bounds b = { 0 };
 
   create (rig, "n", MIB);
+  assert_int_equal (open_error (rig, "n~." HEX_A ".1"), 0);
+  assert_int_equal (open_error (rig, "n~." HEX_A ".2"), 0);
+  assert_int_equal (open_error (rig, "n~." HEX_B ".1"), 0);
   store_each_bound (rig->s, add_bound, &b);
-  assert_int_equal (b.nr, 7);
+  assert_int_equal (b.nr, 8);
+  assert_int_equal (b.sessions, 2);
   assert_int_equal (b.objects, 2);
   assert_int_equal (b.conns, 1);
   assert_int_equal (b.volumes, 1);

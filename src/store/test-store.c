@@ -222,6 +222,38 @@ test_remove_while_held (void **state)
   remove_while_held (*state, VIO_READ, held_read);
 }
 
+static void *
+call_remove (void *arg)
+{
+  struct call *call = arg;
+
+  call->result = store_remove (call->rig->s, "n", true);
+  atomic_store (&call->over, true);
+  return NULL;
+}
+
+/* A write that was about to publish when the disk was killed is waited for,
+ * also in a shard that has nothing yet: or its block would be lost.
+ */
+static void
+test_remove_waits (void **state)
+{
+  struct rig *rig = *state;
+  struct call write = { .rig = rig }, removal = { .rig = rig };
+  int nr;
+
+  create (rig, "n", 8 * MIB);
+  write.c = open_as (rig, "n", &peer_a);
+  nr = hold_part (rig, &write);
+  must_wait_for (rig, &write, nr, &removal, call_remove);
+  assert_int_equal (write.result, 0);
+  assert_int_equal (removal.result, 0);
+  assert_int_equal (stat_of (rig).mapped_bytes, 0);
+  assert_int_equal (stat_of (rig).free_bytes + stat_of (rig).relocation_bytes,
+                    POOL_BYTES);
+  store_disconnect (write.c);
+}
+
 /* ---- list, default ---- */
 
 static int
@@ -365,6 +397,7 @@ main (void)
     CASE (test_remove),
     CASE (test_remove_force),
     CASE (test_remove_while_held),
+    CASE (test_remove_waits),
     CASE (test_list),
     CASE (test_list_changes),
     CASE (test_default),

@@ -243,6 +243,62 @@ read_byte (struct conn *c, uint64_t off)
   return page[0];
 }
 
+/* A call in a thread of its own, and whether it has come to its end. */
+struct call {
+  struct rig *rig;
+  struct conn *c;
+  const char *name;
+  int result;
+  atomic_bool over;
+  pthread_t thread;
+};
+
+static inline void
+call_start (struct call *call, void *(*fn) (void *) )
+{
+  atomic_store (&call->over, false);
+  assert_int_equal (pthread_create (&call->thread, NULL, fn, call), 0);
+}
+
+/* One byte: a read-modify-write, which has its shard locked all the time. */
+static inline void *
+call_write_part (void *arg)
+{
+  struct call *call = arg;
+
+  call->result = conn_write (call->c, "p", 17, 1);
+  atomic_store (&call->over, true);
+  return NULL;
+}
+
+/* Start that write, and have it held inside; returns the fault's rule. */
+static inline int
+hold_part (struct rig *rig, struct call *write)
+{
+  struct fault_rule rule = { .action = FAULT_HOLD,
+                             .op = VIO_WRITE,
+                             .count = 1 };
+  int nr = fault_add (rig->fault, &rule);
+
+  call_start (write, call_write_part);
+  assert_true (fault_wait_held (rig->fault, nr, 1, WAIT_NS));
+  return nr;
+}
+
+/* Start other, which must wait until the held write has been let go. */
+static inline void
+must_wait_for (struct rig *rig, struct call *write, int nr, struct call *other,
+               void *(*fn) (void *) )
+{
+  call_start (other, fn);
+  usleep (100000);
+  assert_false (atomic_load (&other->over));
+  fault_release (rig->fault, nr);
+  pthread_join (write->thread, NULL);
+  pthread_join (other->thread, NULL);
+  fault_clear (rig->fault);
+}
+
 /* What stat says of one object; false: there is none. */
 static inline void
 copy_object (void *arg, const struct object_stat *st)
