@@ -13,8 +13,9 @@
  *     client: wire_errno () lets out only words it has.
  * T4. .open and .close run for every look a client takes at an export, and for
  *     each connection: what an export is does not hang on them.
- * T5. Threads, rings and loops are made in .after_fork, what can fail in
- *     .get_ready: after the fork nobody sees an error any more.
+ * T5. Threads, rings and loops do not live through the fork: they are made in
+ *     .after_fork.  All else that can fail is done in .get_ready, for after
+ *     the fork nobody may see an error any more.
  * T6. .close may be left out when the server ends.
  * T7. Told to quit, nbdkit answers what it still reads with ESHUTDOWN, which
  *     a kernel turns into I/O errors: `farpage stop` holds all requests and

@@ -36,8 +36,8 @@ stat_space (struct store *s, struct store_stat *st)
   st->free_bytes = ss.nr_charged < ss.nr_charge_max
                        ? (ss.nr_charge_max - ss.nr_charged) << PAGE_SHIFT
                        : 0;
-  st->relocation_bytes = ss.nr_units << PAGE_SHIFT;
-  st->relocation_used_bytes = ss.nr_units_used << PAGE_SHIFT;
+  st->relocation_bytes = (ss.nr_units + ss.nr_retire_max) << PAGE_SHIFT;
+  st->relocation_used_bytes = (ss.nr_units_used + ss.nr_retired) << PAGE_SHIFT;
   st->space = state[ss.level];
   st->stripe_blocks = ss.stripe_blocks;
   memcpy (st->fragments, ss.fragments, sizeof st->fragments);
@@ -188,7 +188,7 @@ store_each_bound (struct store *s,
   lock_release (&s->lock);
   fn (arg, "blocks promised to pages", ss.nr_charged, ss.nr_charge_max);
   fn (arg, "blocks on the move", ss.nr_units_used, ss.nr_units);
-  fn (arg, "blocks retired", ss.nr_retired, ss.nr_units / 4);
+  fn (arg, "blocks retired", ss.nr_retired, ss.nr_retire_max);
   fn (arg, "bytes of page maps", swzone_bytes (s->zone),
       swzone_bytes_max (s->zone));
   fn (arg, "volumes", s->nr_volumes, VOLUMES_MAX);

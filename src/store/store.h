@@ -193,6 +193,7 @@ struct store_stat {
   uint64_t reserved_bytes; /* promised, with no block yet */
   uint64_t parked_bytes;   /* unmapped, still being read */
   uint64_t free_bytes;     /* what new pages can have */
+  /* The reserve: blocks on the move, and those retired. */
   uint64_t relocation_bytes, relocation_used_bytes;
   enum space_state space;
   unsigned stripe_blocks;
