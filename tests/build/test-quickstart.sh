@@ -79,6 +79,7 @@ options ()
   expect 2 '--listen needs an address' --listen ''
   expect 2 'is not a directory' --build "$work/none"
   expect 1 'not enough space for a pool of 1048576G.*--size' --size 1024T
+  expect 1 'too small, 256M' --once --size 128M
   expect 1 'not enough memory.*--size' --memory --size 1024T
   expect 1 'listen: no[.]such[.]host, port' --listen no.such.host --size 64M
   if quickstart --help && [ ! -s "$work/err" ]; then
@@ -182,15 +183,21 @@ serving ()
   expect 1 'another quickstart serves it .*farpage stop' --port "$port"
   before=$(ls "$data")
   once
-  expect 1 "port $port of localhost is in use" --once --size 64M --port "$port"
+  expect 1 "port $port of localhost is in use" --once --size 256M --port "$port"
   "$tool" stop --socket "$data/control.sock" >"$work/stop" 2>&1
   ended 0 'the server was stopped'
 
+  # Pages of other machines are not for everyone.
+  if [ -z "$(find "$data" -perm /077 ! -type l)" ]; then
+    ok
+  else
+    no "others may read $(find "$data" -perm /077)"
+  fi
   # Again, on the same file, and what Ctrl-C sends.
   file=$(stat -c %i "$data/pool")
   serve --port "$port" || return
   kill -INT "$served"
-  ended 0 'stopped; the pool.s file stays'
+  ended 0 'stopped, and its disks are gone'
   if [ "$(stat -c '%i %s' "$data/pool")" = "$file $((128 << 20))" ]; then
     ok
   else
