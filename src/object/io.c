@@ -62,6 +62,14 @@ io_start (struct object *o, struct vbatch *batch, struct vio *io,
 }
 
 int
+io_error (const struct vio *io)
+{
+  if (io->error == 0)
+    return 0;
+  return io->error == ENOSPC || io->error == EDQUOT ? ENOSPC : EIO;
+}
+
+int
 io_block (struct object *o, struct vbatch *batch, enum vio_op op, blkno_t blk,
           void *buf)
 {
@@ -71,5 +79,5 @@ io_block (struct object *o, struct vbatch *batch, enum vio_op op, blkno_t blk,
   io_start (o, batch, &io, op, &run, buf);
   if (batch != NULL)
     vbatch_wait (batch);
-  return io.error;
+  return io_error (&io);
 }

@@ -27,7 +27,12 @@ extern void io_stamp (const struct volume *v, const void *buf,
 extern void io_start (struct object *o, struct vbatch *batch, struct vio *io,
                       enum vio_op op, const struct space_run *run, void *buf);
 
-/* Move one block and wait.  Errors are the volume's. */
+/* What a transfer's end means to the request: 0, ENOSPC (a sparse volume has
+ * no room left beneath it: no fault of the block), or EIO.
+ */
+extern int io_error (const struct vio *io);
+
+/* Move one block and wait.  Errors as io_error (). */
 extern int io_block (struct object *o, struct vbatch *batch, enum vio_op op,
                      blkno_t blk, void *buf);
 

@@ -4,9 +4,9 @@
  *   created --(object_kill)--> dead --(object_drop)--> empty --> destroyed
  *
  * I1. A dead object's map only shrinks: whoever publishes looks at the flag
- *     under the shard's lock, so once all of them were locked in turn
- *     (object_fence) one walk over the shards empties it, though requests are
- *     still under way.
+ *     under the shard's lock, and object_kill locks each in turn once the flag
+ *     is up.  So one walk over the shards, which takes no lock to find its
+ *     way, empties the map, though requests are still under way.
  * I2. charges = nr_pages if reserved, else nr_mapped + nr_zero; a dead
  *     object has none once it is dropped.
  */
@@ -46,7 +46,8 @@ object_create (const struct object_config *config, struct object **op)
 
   assert (config->size_bytes > 0);
   if (config->reserved) {
-    err = space_charge_wait (config->space, nr_pages, 0);
+    err = space_charge_wait (config->space, nr_pages,
+                             env_now_ns () + CHARGE_WAIT_NS);
     if (err)
       return err;
   }
@@ -84,6 +85,7 @@ void
 object_kill (struct object *o)
 {
   atomic_store (&o->dead, true);
+  object_fence (o);
 }
 
 bool
@@ -101,10 +103,6 @@ object_drop (struct object *o)
   if (o->dropped)
     return;
   space_drop_begin (o->space);
-  /* Who looked at the flag before it was up may be entering the first page of
-   * a shard that the walk, which takes no lock to find its way, would miss.
-   */
-  object_fence (o);
   for (;;) {
     uint64_t shard = o->ops->next_shard (o->map, nr);
     pgno_t first = shard * SHARD_PAGES;

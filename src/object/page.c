@@ -33,10 +33,18 @@ page_is_zero (const void *buf)
 }
 
 int
-take_units (struct object *o, uint64_t nr)
+take_units (struct request *req, uint64_t nr)
 {
-  int err = space_acquire (o->space, nr, env_now_ns () + UNITS_WAIT_NS);
+  struct space *sp = req->o->space;
+  uint64_t begin_ns, waited_ns;
+  int err = space_acquire (sp, nr, 0);
 
+  if (err == 0)
+    return 0;
+  begin_ns = env_now_ns ();
+  err = space_acquire (sp, nr, begin_ns + req->units_wait_ns);
+  waited_ns = env_now_ns () - begin_ns;
+  req->units_wait_ns -= min_u64 (waited_ns, req->units_wait_ns);
   if (err == 0)
     return 0;
   log_limited (&units_limit, LOG_ERROR,
@@ -63,7 +71,7 @@ page_read (struct object *o, struct vbatch *batch, pgno_t pgno, void *buf)
 
   err = io_block (o, batch, VIO_READ, blk, buf);
   if (err)
-    return EIO;
+    return err;
   return io_verify (space_volume (o->space, blk), buf, &ent, 1);
 }
 
@@ -74,27 +82,68 @@ write_block (struct request *req, pgno_t pgno, void *buf, struct space_run *run)
   struct object *o = req->o;
   int err = io_block (o, req->batch, VIO_WRITE, run->blk, buf);
 
-  if (err == 0)
-    return 0;
+  if (err != EIO)
+    return err;
   space_retire (o->space, run);
   run->nr = 0;
   err = space_alloc (o->space, lane_hint (o, pgno), 1, run);
   if (err)
     return err;
-  return io_block (o, req->batch, VIO_WRITE, run->blk, buf) == 0 ? 0 : EIO;
+  return io_block (o, req->batch, VIO_WRITE, run->blk, buf);
 }
 
-/* The page, which was this, becomes all zeros.  A promise of space stays: the
- * request that has it kept was for all of the page, this is for a part.
+/* A charge for a page that was this, if it has none. */
+static int
+charge_page (struct object *o, const struct swmeta_run *was, uint64_t *charged)
+{
+  if (was->word != 0 || o->reserved || *charged > 0)
+    return 0;
+  if (space_charge (o->space, 1) != 0)
+    return EAGAIN;
+  *charged = 1;
+  return 0;
+}
+
+/* Enter a page that was this, with its charge. */
+static int
+enter_page (struct object *o, const struct swmeta_run *was,
+            const struct swent *ent, struct freed *freed, uint64_t *charged)
+{
+  int err = o->ops->build (o->map, was->pgno, 1, ent, freed_displaced, freed);
+
+  if (err)
+    return err;
+  if (swmeta_kind (ent->word) == SWMETA_BLOCK)
+    atomic_fetch_add (&o->nr_mapped, 1);
+  else
+    atomic_fetch_add (&o->nr_zero, 1);
+  if (was->word == 0 && !o->reserved)
+    *charged = 0;
+  return 0;
+}
+
+/* The page, which was this, becomes all zeros.  A promise of space that it has
+ * stays: the request that has it kept was for all of the page, this is for a
+ * part.  One that asks for a promise itself gets it for the whole page.
  */
 static int
-publish_zero (struct object *o, const struct swmeta_run *was,
-              struct freed *freed)
+publish_zero (struct request *req, const struct swmeta_run *was,
+              struct freed *freed, uint64_t *charged)
 {
+  static const struct swent zero = {
+    .word = (uint64_t) SWMETA_ZERO << SWMETA_KIND_SHIFT,
+  };
+  struct object *o = req->o;
   struct swent ent;
   int err;
 
-  if (swmeta_kind (was->word) != SWMETA_BLOCK)
+  if (swmeta_kind (was->word) == SWMETA_ZERO)
+    return 0;
+  if (req->keep && !o->reserved) {
+    err = charge_page (o, was, charged);
+    return err ? err : enter_page (o, was, &zero, freed, charged);
+  }
+  if (was->word == 0)
     return 0;
   err = o->ops->pop (o->map, was->pgno, &ent);
   if (err == 0)
@@ -114,28 +163,18 @@ page_publish (struct request *req, pgno_t pgno, void *buf,
   if (err)
     return err;
   if (page_is_zero (buf))
-    return publish_zero (o, &was, freed);
-
-  bool needs_charge = was.word == 0 && !o->reserved;
-
-  if (needs_charge && *charged == 0) {
-    if (space_charge (o->space, 1) != 0)
-      return ENOSPC;
-    *charged = 1;
-  }
-  err = write_block (req, pgno, buf, run);
+    return publish_zero (req, &was, freed, charged);
+  err = charge_page (o, &was, charged);
+  if (err == 0)
+    err = write_block (req, pgno, buf, run);
   if (err)
     return err;
   ent.word = swmeta_word (SWMETA_BLOCK, run->blk);
   io_stamp (space_volume (o->space, run->blk), buf, &ent, 1);
-  err = o->ops->build (o->map, pgno, 1, &ent, freed_displaced, freed);
-  if (err)
-    return err;
-  atomic_fetch_add (&o->nr_mapped, 1);
-  run->nr = 0;
-  if (needs_charge)
-    *charged = 0;
-  return 0;
+  err = enter_page (o, &was, &ent, freed, charged);
+  if (err == 0)
+    run->nr = 0;
+  return err;
 }
 
 /* Lay src over page, but for the marked sectors. */
@@ -196,7 +235,7 @@ update_locked (struct request *req, pgno_t pgno, uint32_t in_page,
   return 0;
 }
 
-/* Once, with a unit and a block of its own.  ENOSPC: *charged must be 1. */
+/* Once, with a unit and a block of its own.  EAGAIN: *charged must be 1. */
 static int
 update_try (struct request *req, pgno_t pgno, uint32_t in_page, uint32_t bytes,
             const void *src, uint64_t *charged)
@@ -204,7 +243,7 @@ update_try (struct request *req, pgno_t pgno, uint32_t in_page, uint32_t bytes,
   struct object *o = req->o;
   struct freed freed;
   struct space_run run;
-  int err = take_units (o, 1);
+  int err = take_units (req, 1);
 
   if (err)
     return err;
@@ -232,7 +271,7 @@ page_update (struct request *req, pgno_t pgno, uint32_t in_page, uint32_t bytes,
   int err;
 
   while ((err = update_try (req, pgno, in_page, bytes, src, &charged)) ==
-         ENOSPC) {
+         EAGAIN) {
     err = request_wait_charges (req, 1);
     if (err)
       break;

@@ -99,6 +99,7 @@ request_begin (struct request *req)
 
   atomic_init (&req->overtaken, false);
   req->deadline_ns = 0;
+  req->units_wait_ns = UNITS_WAIT_NS;
   clear_marks (req);
   find_edges (req);
   req->nr_entries = (unsigned) min_u64 (last - first + 1, o->nr_shards);
@@ -181,7 +182,7 @@ request_help_older (struct request *req, pgno_t pgno, struct freed *freed)
     freed->nr_charges += charged;
     /* It cannot be made to wait here; it is told when it comes. */
     if (err)
-      older->done[shard - first] = (uint8_t) err;
+      older->done[shard - first] = (uint8_t) (err == EAGAIN ? ENOSPC : err);
   }
 }
 

@@ -91,9 +91,10 @@ struct request {
   const atomic_bool *fenced;
   uint64_t off, bytes;
   bool zero, keep;
-  struct vbatch *batch;  /* NULL if no volume needs one */
-  uint64_t deadline_ns;  /* of its waits for charges; 0: none so far */
-  atomic_bool overtaken; /* marks, or an edge's, are not all 0 */
+  struct vbatch *batch;   /* NULL if no volume needs one */
+  uint64_t deadline_ns;   /* of its waits for charges; 0: none so far */
+  uint64_t units_wait_ns; /* what is left of UNITS_WAIT_NS */
+  atomic_bool overtaken;  /* marks, or an edge's, are not all 0 */
   unsigned nr_entries;
   struct edge edge[2];
   struct entry entries[SHARDS_MAX];
@@ -171,7 +172,7 @@ extern unsigned request_marks (const struct request *req, pgno_t pgno);
 
 /* ---- strategy-zero.c ---- */
 
-/* See to the whole pages of a zeroing request in one shard.  ENOSPC (only
+/* See to the whole pages of a zeroing request in one shard.  EAGAIN (only
  * with keep): nothing has changed, *charged must grow to *nr_needed.
  * Lock: needs the shard's.
  */
@@ -186,7 +187,7 @@ extern int page_read (struct object *o, struct vbatch *batch, pgno_t pgno,
 
 /* Make buf the page's content: in *run (nr 1), if it is not all zeros; run->nr
  * is 0 afterwards if it was used.  *charged (0 or 1) becomes 0 if it was
- * used; ENOSPC: it must be 1.
+ * used; EAGAIN: it must be 1.
  */
 extern int page_publish (struct request *req, pgno_t pgno, void *buf,
                          struct space_run *run, struct freed *freed,
@@ -200,10 +201,10 @@ extern int page_update (struct request *req, pgno_t pgno, uint32_t in_page,
 
 extern bool page_is_zero (const void *buf);
 
-#define UNITS_WAIT_NS  (20 * NS_PER_S)
+#define UNITS_WAIT_NS  (15 * NS_PER_S)
 #define CHARGE_WAIT_NS (10 * NS_PER_S)
 
 /* Units for nr blocks, or EIO when reads are stuck.  Lock: none held. */
-extern int take_units (struct object *o, uint64_t nr);
+extern int take_units (struct request *req, uint64_t nr);
 
 #endif /* FARPAGE_REQUEST_H */

@@ -103,8 +103,9 @@ round_read (struct round *r, char *buf)
     uint64_t nr = r->pin.extent[x].nr;
     char *dst = buf + (r->first[x] << PAGE_SHIFT);
 
-    if (r->io[x].error)
-      return EIO;
+    err = io_error (&r->io[x]);
+    if (err)
+      return err;
     err = io_verify (r->io[x].volume, to[x], &r->ents[r->first[x]], nr);
     if (err == 0 && to[x] != dst)
       memcpy (dst, to[x], nr << PAGE_SHIFT);

@@ -41,7 +41,7 @@ struct slice {
   const char *buf;   /* the client's */
   uint64_t nr_units;
   uint64_t charged; /* promises had but not used yet */
-  uint64_t needed;  /* how many it must be, after ENOSPC */
+  uint64_t needed;  /* how many it must be, after EAGAIN */
   struct freed freed;
   bool any_left_out, any_partial;
   bool left_out[SPACE_HANDOUT_MAX];     /* if any_left_out */
@@ -164,7 +164,7 @@ child_retry (struct slice *s, const struct child *failed)
     child_start (s, &c, i, end < failed->end ? end : failed->end);
     if (s->req->batch != NULL)
       vbatch_wait (s->req->batch);
-    err = c.io.error ? EIO : 0;
+    err = io_error (&c.io);
     i = c.end;
   }
   return err;
@@ -189,9 +189,11 @@ slice_write (struct slice *s)
     }
     if (s->req->batch != NULL)
       vbatch_wait (s->req->batch);
-    for (unsigned k = 0; k < nr && err == 0; k++)
-      if (child[k].io.error)
+    for (unsigned k = 0; k < nr && err == 0; k++) {
+      err = io_error (&child[k].io);
+      if (err == EIO)
         err = child_retry (s, &child[k]);
+    }
   }
   return err;
 }
@@ -290,7 +292,7 @@ publish_rows (struct slice *s)
   return err;
 }
 
-/* Step 4.  ENOSPC: s->charged must grow to s->needed.
+/* Step 4.  EAGAIN: s->charged must grow to s->needed.
  * Lock: needs the shard's.
  */
 static int
@@ -307,7 +309,7 @@ slice_publish (struct slice *s)
     return err;
   if (s->needed > s->charged) {
     if (space_charge (s->o->space, s->needed - s->charged) != 0)
-      return ENOSPC;
+      return EAGAIN;
     s->charged = s->needed;
   }
   return publish_rows (s);
@@ -331,7 +333,7 @@ slice_end (struct slice *s)
   space_release (s->o->space, s->nr_units);
 }
 
-/* Steps 1 to 5.  ENOSPC: nothing has changed, and nothing is held but
+/* Steps 1 to 5.  EAGAIN: nothing has changed, and nothing is held but
  * s->charged, which must grow to s->needed.
  */
 static int
@@ -342,7 +344,7 @@ slice_try (struct slice *s)
 
   freed_init (&s->freed, s->o, shard);
   slice_classify (s);
-  err = take_units (s->o, s->nr_units);
+  err = take_units (s->req, s->nr_units);
   if (err)
     return err;
   err = slice_alloc (s);
@@ -384,7 +386,7 @@ write_slice (struct request *req, pgno_t pgno, unsigned nr_pages,
   s.buf = buf;
   s.charged = 0;
   s.any_partial = false;
-  while ((err = slice_try (&s)) == ENOSPC) {
+  while ((err = slice_try (&s)) == EAGAIN) {
     err = request_wait_charges (req, s.needed - s.charged);
     if (err)
       break;

@@ -82,7 +82,7 @@ zero_and_keep (struct request *req, pgno_t first, pgno_t end,
     return err;
   if (*nr_needed > *charged) {
     if (space_charge (o->space, *nr_needed - *charged) != 0)
-      return ENOSPC;
+      return EAGAIN;
     *charged = *nr_needed;
   }
   return build_zeros (req, first, end - first, freed, charged);
@@ -142,7 +142,7 @@ one_shard (struct request *req, uint64_t shard)
     lock_acquire (&freed.shard->lock);
     err = shard_locked (req, shard, &freed, &charged, &needed);
     lock_release (&freed.shard->lock);
-    if (err != ENOSPC || charged >= needed)
+    if (err != EAGAIN)
       break;
     freed_give_back (&freed, pgno);
     err = request_wait_charges (req, needed - charged);

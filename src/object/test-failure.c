@@ -62,6 +62,28 @@ test_write_twice (void **state)
   disk_close (d);
 }
 
+/* A sparse volume has no room beneath it: the client is told so, the old page
+ * stands, and the blocks are as good as they were.
+ */
+static void
+test_no_room_beneath (void **state)
+{
+  struct disk *d = disk_of (100);
+  struct fault_rule rule = {
+    .action = FAULT_FAIL, .op = VIO_WRITE, .count = 2, .error = ENOSPC
+  };
+
+  UNUSED (state);
+  assert_true (fault_add (d->v, &rule) >= 0);
+  assert_int_equal (disk_fill (d, NEW, PAGES (3), PAGES (5)), ENOSPC);
+  assert_int_equal (disk_fill (d, NEW, PAGES (3) + 10, 100), ENOSPC);
+  disk_expect (d, OLD, 0, PAGES (100));
+  assert_int_equal (disk_stat (d).nr_retired, 0);
+  assert_int_equal (disk_fill (d, NEW, PAGES (3), PAGES (5)), 0);
+  disk_check (d);
+  disk_close (d);
+}
+
 /* Every write fails for long: the pool does not shrink without end, and works
  * when the medium does.
  */
@@ -455,11 +477,17 @@ int
 main (void)
 {
   static const struct CMUnitTest tests[] = {
-    cmocka_unit_test (test_write_once),  cmocka_unit_test (test_write_twice),
-    cmocka_unit_test (test_write_never), cmocka_unit_test (test_read),
-    cmocka_unit_test (test_corrupt),     cmocka_unit_test (test_fence),
-    cmocka_unit_test (test_fence_part),  cmocka_unit_test (test_map_fails),
-    cmocka_unit_test (test_help_fails),  cmocka_unit_test (test_lowest),
+    cmocka_unit_test (test_write_once),
+    cmocka_unit_test (test_write_twice),
+    cmocka_unit_test (test_no_room_beneath),
+    cmocka_unit_test (test_write_never),
+    cmocka_unit_test (test_read),
+    cmocka_unit_test (test_corrupt),
+    cmocka_unit_test (test_fence),
+    cmocka_unit_test (test_fence_part),
+    cmocka_unit_test (test_map_fails),
+    cmocka_unit_test (test_help_fails),
+    cmocka_unit_test (test_lowest),
   };
 
   return cmocka_run_group_tests (tests, test_begin, test_end);

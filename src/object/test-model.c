@@ -143,8 +143,7 @@ model_apply (struct model *m, uint8_t *bytes_of, enum page_kind *kind_of,
 
     if (!is_zero (bytes_of + (i << PAGE_SHIFT)))
       kind_of[i] = PAGE_BLOCK;
-    else if (src == NULL && keep && !m->d->reserved &&
-             covers_page (m, i, off, bytes))
+    else if (src == NULL && keep && !m->d->reserved)
       kind_of[i] = PAGE_ZERO;
     else if (was == PAGE_ZERO && !replaces_page (m, i, off, bytes, src != NULL))
       kind_of[i] = PAGE_ZERO; /* the promise was for all of it */

@@ -233,6 +233,8 @@ space_acquire (struct space *sp, uint64_t nr, uint64_t deadline_ns)
     return 0;
   if (atomic_load (&sp->nr_waiting) == 0 && try_units (sp, nr))
     return 0;
+  if (deadline_ns == 0)
+    return ETIMEDOUT;
 
   LOCK_SCOPE (&sp->lock);
   *sp->last = &w;

@@ -54,7 +54,7 @@
 #define HIGH_BLOCKS_MIN    UINT64_C (512)
 #define ALLOC_YIELDS_MAX   64
 #define ALLOC_NAP_NS       (100 * 1000)
-#define ALLOC_WAIT_NS      (20 * NS_PER_S)
+#define ALLOC_WAIT_NS      (3 * NS_PER_S)
 #define TRIM_BLOCKS        SHARD_PAGES /* what a sparse volume gives back */
 
 static struct log_limit no_block_limit;

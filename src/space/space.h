@@ -94,8 +94,8 @@ extern void space_drop_done (struct space *sp);
 extern uint64_t space_slice_max (const struct space *sp);
 
 /* Take nr units (1 to space_slice_max), in turn.  ETIMEDOUT: none came free
- * before deadline_ns.  Lock: none held; the caller holds no units.  Blocks:
- * yes.
+ * before deadline_ns; 0 means no waiting.  The caller holds no units.  Lock:
+ * none held.  Blocks: yes, if there is a deadline.
  */
 extern int space_acquire (struct space *sp, uint64_t nr, uint64_t deadline_ns);
 

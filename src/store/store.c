@@ -367,10 +367,6 @@ store_remove (struct store *s, const char *name, bool force)
   x->nr_conns++;
   lock_release (&s->lock);
   object_kill (x->o);
-  /* A write that looked before it was killed may be publishing: the walk of
-   * the drop, which looks for shards in use with no lock, would miss it.
-   */
-  object_fence (x->o);
   object_drop (x->o);
   export_put (s, x);
   return 0;
