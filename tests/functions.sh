@@ -56,7 +56,7 @@ cleanup ()
     kill -KILL "$pid" 2>/dev/null
     wait "$pid" 2>/dev/null
   done 2>/dev/null
-  rm -rf "$dir"
+  rm -rf "$dir" || { sleep 0.5; rm -rf "$dir"; }
 }
 trap cleanup EXIT
 trap 'exit 1' INT TERM HUP

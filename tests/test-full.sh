@@ -41,12 +41,13 @@ like 'also for people' "$("$farpage" stat)" 'full'
 like 'and no new reserve' "$("$farpage" create more 4M --reserve 2>&1)" \
   'not enough free space'
 is 'trim works' "$(ask trim 0 "$full")" ok
-until_true 5 grep -q '"ok"' "$dir/events"
+until_true 5 grep -q '"state": *"ok"' "$dir/events"
 is 'room again' "$(ask write "$full" 4096 1)" ok
 is 'stat says so' "$(stat_of .pool.space)" ok
 events=$(jq -r 'select(.event == "space") | .state' "$dir/events" |
   tr '\n' ',')
-like 'each event once' "$events" '^almost full,full,(almost full,)?ok,$'
+# (a subscriber who is slow may miss a state between two others)
+like 'each event once' "$events" '^(almost full,)?full,(almost full,)?ok,$'
 
 # swap is reserved when it is opened: no write to it ever finds the pool full
 start_farpage b mem:16M || exit 1
