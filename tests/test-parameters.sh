@@ -20,18 +20,18 @@ parameters ()
   for size in 0 -1 9223372036854775808 99999999999999999999 1X '' 1.5G; do
     refused "mem:.*is not a size.*as in 10G|cannot be made|memory are avail" \
       "mem:$size"
-    refused "swap-size: ('$size' is not a size|at most 1P)" mem:16M \
+    refused "swap-size: ('$size' is not a size|too large)" mem:16M \
       "swap-size=$size"
   done
-  refused 'swap-size: at most 1P' mem:16M swap-size=2P
-  refused 'at least 131072 bytes' mem:4096
+  refused 'swap-size: too large .say 1P or less' mem:16M swap-size=2P
+  refused 'too small .say mem:128K or more' mem:4096
   refused 'durability=flush needs a formatted store.*durability=volatile' \
     mem:16M durability=flush
   refused 'durability=strict needs a formatted store' mem:16M durability=strict
-  refused 'durability=bogus: there is flush, strict and vol' mem:16M \
+  refused 'durability=bogus: there is no such thing .say durability=vol' mem:16M \
     durability=bogus
   refused 'linger' mem:16M linger=-1
-  refused 'linger: at most' mem:16M linger=1000000000
+  refused 'linger=1000000000: say a number of seconds' mem:16M linger=1000000000
   refused 'default: the name has one of' mem:16M default=swap/a
   refused 'default: the name is not UTF-8' mem:16M default=$'\xff'
   for key in sparse force reserve direct; do
