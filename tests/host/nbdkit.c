@@ -90,6 +90,14 @@ host_said (const char *words)
 }
 
 void
+host_show (void)
+{
+  pthread_mutex_lock (&mutex);
+  fputs (said, stderr);
+  pthread_mutex_unlock (&mutex);
+}
+
+void
 host_forget (void)
 {
   pthread_mutex_lock (&mutex);

@@ -37,6 +37,8 @@ extern int host_take_error (void);
 /* Does a message of nbdkit_error since host_forget () have these words? */
 extern bool host_said (const char *words);
 extern void host_forget (void);
+/* Print it all, for a test that failed. */
+extern void host_show (void);
 
 /* ---- extents and exports ---- */
 
