@@ -17,6 +17,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -224,11 +225,28 @@ store_start (struct store *s)
   return vpool_create (BATCHES, BOUNCE_BYTES, VPOOL_AUTO, &s->pool);
 }
 
+/* In a --enable-debug build: the books must balance at the end. */
+static void
+check_at_close (struct store *s)
+{
+#ifdef FARPAGE_DEBUG
+  const char *wrong = s->space != NULL ? store_check (s) : NULL;
+
+  if (wrong != NULL) {
+    fprintf (stderr, "farpage: store_close: %s\n", wrong);
+    abort ();
+  }
+#else
+  (void) s;
+#endif
+}
+
 void
 store_close (struct store *s)
 {
   if (s == NULL)
     return;
+  check_at_close (s);
   assert (s->nr_conns == 0);
   while (s->nr_exports > 0) {
     struct export *x;
