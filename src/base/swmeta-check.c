@@ -59,6 +59,8 @@ check_shard (const struct swmeta *map, const struct shard *s, pgno_t pgno,
     return "I3: a shard node without swblocks";
   if ((s->used & ~s->have) != 0)
     return "I2: entries without a swblock";
+  if (s->used != s->have && !map->reserved)
+    return "I3: a swblock without entries";
   for (unsigned b = 0; b < SHARD_BLOCKS; b++) {
     if ((s->present[b] != 0) != (s->used >> b & 1))
       return "I2: a bit of used is wrong";

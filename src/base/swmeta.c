@@ -20,9 +20,8 @@
  *     shard has an entry; its word is not 0.
  * I2. Bit b of shard.used is set if and only if present[b] is not 0; bit b of
  *     shard.have if and only if block[b] is there.  used is part of have.
- * I3. have is not 0, or the shard node would be gone.  A swblock in have but
- *     not in used was prepared for a build to come, or the map is reserved:
- *     then memory stays till the map goes.
+ * I3. have is not 0, or the shard node would be gone.  have is used, but in a
+ *     map that is reserved: there memory stays till the map goes.
  * I4. nr_entries is the number of bits set in all shard nodes.
  * I5. No entry at nr_pages or beyond.
  *
@@ -396,16 +395,6 @@ swmeta_next_shard (struct swmeta *map, uint64_t shard)
 /* ---- changing ---- */
 
 int
-swmeta_prepare (struct swmeta *map, pgno_t pgno, uint64_t nr)
-{
-  struct shard *s;
-
-  assert_in_shard (map, pgno, nr);
-  return swmeta_shard_make (map, pgno / SHARD_PAGES,
-                            blocks_of (pgno % SHARD_PAGES, nr), &s);
-}
-
-int
 swmeta_build (struct swmeta *map, pgno_t pgno, uint64_t nr, const void *ents,
               swmeta_run_fn displaced, void *arg)
 {
@@ -453,14 +442,11 @@ swmeta_free (struct swmeta *map, pgno_t pgno, uint64_t nr, swmeta_run_fn freed,
   assert_in_shard (map, pgno, nr);
   if (s == NULL)
     return;
-  for (blocks = blocks_of (i, nr) & s->have; blocks != 0;
+  for (blocks = blocks_of (i, nr) & s->used; blocks != 0;
        blocks &= blocks - 1) {
     unsigned b = __builtin_ctz (blocks);
     unsigned bits = pages_of (b, i, nr);
 
-    /* One that was prepared only goes if the range covers it. */
-    if ((bits & s->present[b]) == 0 && bits != ALL_PRESENT)
-      continue;
     gather_bits (&g, map, s->block[b], pgno - i + b * SWBLOCK_PAGES,
                  bits & s->present[b]);
     swmeta_clear (map, s, b, bits, &chain);

@@ -117,13 +117,6 @@ extern void swmeta_extent (struct swmeta *map, pgno_t pgno, uint64_t max_before,
 extern void swmeta_get (struct swmeta *map, pgno_t pgno, uint64_t nr,
                         void *ents);
 
-/* Make sure that a build of these pages will find its memory, as long as no
- * entry of their swblocks is freed in between, and no free covers one of them
- * whole.  If the build never comes the memory waits for such a free, or for
- * the map's end.  ENOMEM.
- */
-extern int swmeta_prepare (struct swmeta *map, pgno_t pgno, uint64_t nr);
-
 /* Enter nr entries (none of kind absent) and hand back what they displace.
  * ENOMEM: nothing has changed.
  */

@@ -125,8 +125,6 @@ step_build (struct model *m, struct side *s)
                                     : swmeta_word (SWMETA_BLOCK, blk);
     ents[n].crc = rnd (m, UINT32_MAX);
   }
-  if (rnd (m, 2))
-    assert_int_equal (swmeta_prepare (s->map, m->base + i, nr), 0);
   assert_int_equal (swmeta_build (s->map, m->base + i, nr, ents, record, &got),
                     0);
   for (unsigned n = 0; n < nr; n++) {

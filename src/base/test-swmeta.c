@@ -249,34 +249,6 @@ test_memory_goes_at_count_0 (void **state)
   destroy (zone, map);
 }
 
-/* Prepared memory is found by the build, and goes with a free over it. */
-static void
-test_prepare (void **state)
-{
-  struct swzone *zone = new_zone ();
-  struct swmeta *map = new_map (zone, 512);
-  uint64_t bytes;
-
-  (void) state;
-  assert_int_equal (swmeta_prepare (map, 10, 30), 0);
-  bytes = swzone_bytes (zone);
-  assert_true (bytes > 3 * SWBLOCK_PAGES * sizeof (struct swent));
-  assert_int_equal (swmeta_nr_entries (map), 0);
-  assert_lookup (map, 0, 512, 0, 512);
-  assert_null (swmeta_check (map));
-  swmeta_free (map, 1, 31, record, &got); /* covers the second whole */
-  assert_int_equal (bytes - swzone_bytes (zone),
-                    SWBLOCK_PAGES * sizeof (struct swent));
-  assert_int_equal (swmeta_prepare (map, 10, 30), 0);
-  map_blocks (map, 10, 30, 5);
-  assert_int_equal (swzone_bytes (zone), bytes);
-  swmeta_free (map, 0, 512, record, &got);
-  assert_got (0, 10, 5, 30);
-  assert_nr_got (1);
-  assert_int_equal (swzone_bytes (zone), 0); /* 512 pages: no inner node */
-  destroy (zone, map);
-}
-
 /* The zone's bound holds, nothing changes on ENOMEM, and what is reserved is
  * there for good.
  */
@@ -445,7 +417,6 @@ main (void)
     cmocka_unit_test (test_runs_end),
     cmocka_unit_test (test_holes),
     cmocka_unit_test (test_memory_goes_at_count_0),
-    cmocka_unit_test (test_prepare),
     cmocka_unit_test (test_reserve),
     cmocka_unit_test (test_next_shard),
     cmocka_unit_test (test_move),
