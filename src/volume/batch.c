@@ -31,8 +31,8 @@
  * that submits is the one that waits: no lock, no hand-over, no thread that
  * would have to be woken first.  And the ring is for what is under way
  * together: a transfer that is alone in its batch is a plain preadv2 or
- * pwritev2, which from the page cache is a third faster.  Nothing here orders
- * transfers, not even those of one batch to one place.
+ * pwritev2, one call and no ring.  Nothing here orders transfers, not even
+ * those of one batch to one place.
  */
 
 #include <config.h>
