@@ -40,6 +40,7 @@ test  clang                    a second compiler
 test  clang-format             checks the form of the code
 test  shellcheck               checks the scripts
 test  mandoc                   checks the manual pages
+test  valgrind                 checks memory (make check-valgrind)
 guest qemu-system-x86          the machine
 guest linux-image-cloud-amd64  its kernel
 guest busybox-static           small programs in it
