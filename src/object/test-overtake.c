@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Requests that overtake each other (DESIGN of request.c, I1 to I4): an older
- * one is held inside the volume, younger ones are published and replied, then
- * the older one is let go.  What was replied stays, sector by sector.
+/* Requests that overtake each other (request.c, I1 to I4): an older one is
+ * held inside the volume, younger ones are published and replied, then the
+ * older one is let go.  What was replied stays, sector by sector.
  *
  * A request that changes a part of a page holds the shard's lock while it
  * reads and writes, so younger ones go to other shards then.
