@@ -12,19 +12,42 @@
 #include <inttypes.h>
 #include <string.h>
 
-void
-blist_histogram (const struct blist *bl, uint64_t hist[BLIST_HIST])
+static void
+count_run (uint64_t *run, uint64_t hist[BLIST_HIST])
 {
-  uint64_t end = bl->nr_blocks;
-  uint64_t start = blist_next_free (bl, 0, end);
+  if (*run > 0)
+    hist[highest_bit (*run)]++;
+  *run = 0;
+}
 
-  memset (hist, 0, BLIST_HIST * sizeof hist[0]);
+void
+blist_histogram_part (const struct blist *bl, uint64_t max, uint64_t *next,
+                      uint64_t *run, uint64_t hist[BLIST_HIST])
+{
+  uint64_t start = *next;
+  uint64_t end = max < bl->nr_blocks - start ? start + max : bl->nr_blocks;
+
+  *next = end;
   while (start < end) {
     uint64_t stop = blist_next_used (bl, start, end);
 
-    hist[highest_bit (stop - start)]++;
+    *run += stop - start;
+    if (stop == end)
+      break;
+    count_run (run, hist);
     start = blist_next_free (bl, stop, end);
   }
+  if (end == bl->nr_blocks)
+    count_run (run, hist);
+}
+
+void
+blist_histogram (const struct blist *bl, uint64_t hist[BLIST_HIST])
+{
+  uint64_t next = 0, run = 0;
+
+  memset (hist, 0, BLIST_HIST * sizeof hist[0]);
+  blist_histogram_part (bl, bl->nr_blocks, &next, &run, hist);
 }
 
 void

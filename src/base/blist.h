@@ -74,6 +74,16 @@ extern bool blist_is_free (const struct blist *bl, uint64_t start,
 #define BLIST_HIST 49
 extern void blist_histogram (const struct blist *bl, uint64_t hist[BLIST_HIST]);
 
+/* The same in pieces, for an owner who must not keep his lock for so long:
+ * adds to hist the runs that end in the next max blocks from *next on, and
+ * moves *next behind them.  *next and *run (what of a run is behind *next) are
+ * 0 at first; *next is nr_blocks when all is done.  Of what changes between
+ * two pieces each tells what it sees.
+ */
+extern void blist_histogram_part (const struct blist *bl, uint64_t max,
+                                  uint64_t *next, uint64_t *run,
+                                  uint64_t hist[BLIST_HIST]);
+
 /* The tree for a reader: one line a node that is neither all free nor full. */
 extern void blist_dump (const struct blist *bl, FILE *fp);
 

@@ -337,6 +337,25 @@ test_grow (void **state)
   grow_from_to (1 << 24, (1 << 24) + 1, 1);
 }
 
+/* In pieces of any length it is the same as at once. */
+static void
+expect_parts (const struct blist *bl, const uint64_t expect[BLIST_HIST])
+{
+  static const uint64_t lengths[] = { 1, 3, 64, 1000, 299999, UINT64_MAX };
+
+  for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {
+    uint64_t hist[BLIST_HIST] = { 0 }, next = 0, run = 0, nr_parts = 0;
+
+    while (next < blist_nr_blocks (bl)) {
+      blist_histogram_part (bl, lengths[i], &next, &run, hist);
+      nr_parts++;
+    }
+    assert_int_equal (run, 0);
+    assert_int_equal (nr_parts, (blist_nr_blocks (bl) - 1) / lengths[i] + 1);
+    assert_memory_equal (hist, expect, sizeof hist);
+  }
+}
+
 static void
 test_histogram (void **state)
 {
@@ -354,6 +373,10 @@ test_histogram (void **state)
   expect[17] = 1;
   blist_histogram (bl, hist);
   assert_memory_equal (hist, expect, sizeof hist);
+  expect_parts (bl, expect);
+  blist_free (bl, 299990, 10); /* to the very end */
+  expect[3]++;
+  expect_parts (bl, expect);
   blist_destroy (bl);
 
   bl = new_blist (0);

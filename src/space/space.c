@@ -55,12 +55,14 @@
 #define ALLOC_YIELDS_MAX   64
 #define ALLOC_NAP_NS       (100 * 1000)
 #define ALLOC_WAIT_NS      (3 * NS_PER_S)
+#define HISTOGRAM_BLOCKS   (UINT64_C (1) << 20) /* looked at under one lock */
 #define TRIM_BLOCKS        SHARD_PAGES /* what a sparse volume gives back */
 
 static struct log_limit no_block_limit;
 
 /* ---- blocks ---- */
 
+_Static_assert(SPACE_FRAGMENTS >= BLIST_HIST, "a histogram fits");
 _Static_assert(SPACE_LANES == 16, "lane_of takes four bits of the product");
 
 static struct lane *
@@ -455,14 +457,22 @@ space_stat (struct space *sp, struct space_stat *st)
   st->nr_units_used = (uint64_t) ((int64_t) sp->nr_units - units_free);
   st->stripe_blocks = sp->config.stripe_blocks;
   st->level = space_level_now (sp);
+}
+
+void
+space_fragments (struct space *sp, uint64_t hist[SPACE_FRAGMENTS])
+{
+  space_drain (sp);
+  memset (hist, 0, SPACE_FRAGMENTS * sizeof *hist);
   for (unsigned i = 0; i < sp->config.nr_volumes; i++) {
     struct space_volume *sv = &sp->volumes[i];
-    uint64_t hist[BLIST_HIST];
+    uint64_t next = 0, run = 0;
 
-    LOCK_SCOPE (&sv->lock);
-    blist_histogram (sv->bl, hist);
-    for (unsigned k = 0; k < BLIST_HIST; k++)
-      st->fragments[k] += hist[k];
+    /* Those who need blocks get the lock between two pieces. */
+    while (next < sv->volume->size_bytes >> PAGE_SHIFT) {
+      LOCK_SCOPE (&sv->lock);
+      blist_histogram_part (sv->bl, HISTOGRAM_BLOCKS, &next, &run, hist);
+    }
   }
 }
 

@@ -141,10 +141,16 @@ struct space_stat {
   uint64_t nr_units, nr_units_used;
   unsigned stripe_blocks;
   enum space_level level;
-  uint64_t fragments[64];
 };
 /* Drains lanes first.  Blocks: shortly. */
 extern void space_stat (struct space *sp, struct space_stat *st);
+
+/* Free runs of 2^i to 2^(i+1) - 1 blocks, of all volumes.  Walks the blists,
+ * a piece at a time; takes long for a large pool, and keeps nobody waiting.
+ * Blocks: yes.
+ */
+#define SPACE_FRAGMENTS 64
+extern void space_fragments (struct space *sp, uint64_t hist[SPACE_FRAGMENTS]);
 extern uint64_t space_volume_used (struct space *sp, unsigned volume);
 
 /* Recount: nr_mapped blocks are mapped by all objects together, nobody is at

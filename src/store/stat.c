@@ -40,7 +40,7 @@ stat_space (struct store *s, struct store_stat *st)
   st->relocation_used_bytes = (ss.nr_units_used + ss.nr_retired) << PAGE_SHIFT;
   st->space = state[ss.level];
   st->stripe_blocks = ss.stripe_blocks;
-  memcpy (st->fragments, ss.fragments, sizeof st->fragments);
+  space_fragments (s->space, st->fragments);
 }
 
 void

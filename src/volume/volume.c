@@ -2,7 +2,7 @@
 /* What all volumes have in common: the calls of volume.h that go through the
  * table of functions, and the end of a transfer.
  *
- *   space, object --> volume_flush, volume_trim, vio_start --> volume_ops
+ *   space --> volume_trim, object --> vio_start, volume_flush --> volume_ops
  *                     { memory.c, file.c (+ label.c), fault.c }
  *                     file.c --> batch.c (vbatch_start_fd)
  *                     all of them --> vio_finish
