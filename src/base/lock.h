@@ -18,11 +18,15 @@ enum lock_rank {
   LOCK_STORE = 10,  /* store: table of objects, their open counts */
   LOCK_OBJECT = 20, /* object: handles, owner, sessions */
   LOCK_SHARD = 30,  /* object shard: its part of the map, requests under way */
+  LOCK_TREE = 35,   /* inner nodes of a tree of META, its root pointer */
   LOCK_LANE = 40,   /* space lane: the run it hands out, frees it gathers */
   LOCK_SPACE = 50,  /* space: rotation, state, waiters */
   LOCK_VOLUME = 60, /* one volume's blist */
   LOCK_ZONE = 70,   /* memory of page maps */
   LOCK_IO = 80,     /* volume: contexts for I/O */
+  LOCK_BUF = 82,    /* a part of the buffers' hash: who is in which buffer */
+  LOCK_LOG = 84,    /* the log's end */
+  LOCK_LIST = 86,   /* dirty and free lists of buffers */
   LOCK_LEAF = 90,   /* nothing is taken under it */
 };
 

@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Buffers: all of a durable store's memory for what lies on its volumes.
+ *
+ * A buffer holds one block of 4096 bytes and has a type:
+ *
+ *   VOLUME  the superblock slot that a volume gets next, one a volume, always
+ *           referenced; whole slots are written in turn, nothing to undo
+ *   META    a node of a tree, found by (tree, level, index); changes between
+ *           buf_begin () and buf_done () (flush.h), leaves only by the flusher
+ *   UNDO    a block of the log, found by nobody; written once, then free
+ *   DATA    a page on its way to its block, found by block number; never
+ *           changes once it is dirty, for writes go to fresh blocks
+ *
+ * All come from one pool of cache_bytes made at the start; nothing is
+ * allocated later.  Each type has a share of the pool that its dirty buffers
+ * never exceed, so that whoever may hold a lock always finds a clean one:
+ *
+ *   dirty META   1/2    a cycle begins at 3/8
+ *   dirty DATA   1/4    writers wait before they take a lock (buf_data_wait)
+ *   dirty UNDO   1/8    changes wait before they take a lock (change_begin)
+ *   the rest     1/8    what loads hold
+ *
+ * Clean META and DATA stay until their memory is needed (a clock goes round);
+ * a buffer with references or dirty never leaves.
+ *
+ * With tags, the pool is memory that outlives the process (staging.h): each
+ * dirty DATA and UNDO buffer is named there before it counts as dirty, and no
+ * more once it is on the volume.
+ */
+
+#ifndef FARPAGE_BUF_H
+#define FARPAGE_BUF_H
+
+#include "disk.h"
+#include "lock.h"
+#include "types.h"
+#include "volume.h"
+
+#include <stdatomic.h>
+
+#define BUF_BYTES   4096u
+#define BUFS_MIN    256u /* buffers in a pool, at least */
+#define BUF_RUN_MAX 256u /* buffers that leave as one transfer, at most */
+
+enum buf_type {
+  BUF_FREE,
+  BUF_VOLUME,
+  BUF_META,
+  BUF_UNDO,
+  BUF_DATA,
+  BUF_TYPES
+};
+
+/* What the next process finds of a buffer; see staging.h. */
+struct buf_tag {
+  _Atomic uint64_t what; /* enum buf_type << 60 | blk or lsn; 0: nothing */
+};
+
+struct buf_id {
+  uint64_t tree, index;
+  unsigned level;
+};
+
+struct buf {
+  uint8_t *data;      /* [const] BUF_BYTES, page-aligned */
+  enum buf_type type; /* [while referenced] */
+  struct buf_id id;   /* [while referenced] META */
+  uint64_t blk;       /* [while referenced] META, DATA: its place; UNDO: lsn */
+  _Atomic unsigned refs;
+  atomic_bool touched; /* since the clock last came by */
+  unsigned flags;      /* [bucket lock] enum buf_flags, buf.c */
+  struct buf *next_hash;
+  struct buf *prev, *next; /* [list lock] in its type's dirty list, or free */
+  /* META, see flush.c.  [bucket lock] */
+  uint64_t dirty_cycle; /* the cycle it was last changed in; 0: never */
+  bool fresh;           /* was made in dirty_cycle: nothing to undo */
+  bool cut;             /* belongs to the cycle being written, not copied yet */
+  struct buf *image;    /* if cut: its content at the cut, when it has changed
+                         * since (an UNDO buffer, referenced) */
+};
+
+struct bufs;
+
+struct bufs_config {
+  struct volume *const *volumes; /* stay the caller's */
+  unsigned nr_volumes;
+  const uint8_t *uuid; /* of the store, for nodes' heads */
+  uint64_t cache_bytes;
+  void *memory;         /* cache_bytes, page-aligned; NULL: made here */
+  struct buf_tag *tags; /* one a buffer; NULL: none */
+};
+
+/* EINVAL: too small.  ENOMEM. */
+extern int bufs_create (const struct bufs_config *config, struct bufs **bsp);
+extern void bufs_destroy (struct bufs *bs); /* NULL is fine */
+extern unsigned bufs_nr (const struct bufs *bs);
+
+struct bufs_stat {
+  uint64_t nr, nr_free, nr_clean[BUF_TYPES], nr_dirty[BUF_TYPES];
+  uint64_t nr_running; /* being written */
+  uint64_t nr_hits, nr_loads, nr_evicted;
+};
+extern void bufs_stat (struct bufs *bs, struct bufs_stat *st);
+extern uint64_t bufs_nr_dirty (struct bufs *bs, enum buf_type type);
+extern uint64_t bufs_dirty_max (struct bufs *bs, enum buf_type type);
+
+/* A failed store: nothing is written again; dirty buffers stay, and reads go
+ * on.  Wakes all that wait, with EIO.
+ */
+extern void bufs_fail (struct bufs *bs);
+
+/* ---- references ---- */
+
+extern void buf_ref (struct buf *b);
+extern void buf_put (struct bufs *bs, struct buf *b);
+
+/* ---- META ---- */
+
+/* The node id, which lies at `at`: cached, or read and checked (magic, own
+ * address, tree, level, index, type, cycle == at->cycle, uuid, spare zeros,
+ * CRC).  A node that is dirty or cut is never compared with at->cycle.  EIO,
+ * and a line in the log that names volume, block and what is wrong.  Two
+ * threads never want one node at a time: the lock that guards its content is
+ * held.  If no buffer is clean (far more threads than buffers) it waits,
+ * bounded, then EIO.  quiet: for check and scrub, the buffer is the first to
+ * go when it is put.
+ * Lock: none of rank LOCK_BUF or above held.  Blocks: yes.
+ */
+extern int buf_meta_get (struct bufs *bs, const struct buf_id *id,
+                         enum disk_node_type type,
+                         const struct disk_pointer *at, bool quiet,
+                         struct buf **bp);
+
+/* The same if it is cached, else NULL.  Blocks: no (but while one reads it). */
+extern struct buf *buf_meta_find (struct bufs *bs, const struct buf_id *id);
+
+/* A new node, all zero behind its head, referenced, not dirty yet: the caller
+ * calls buf_begin () with fresh set.
+ */
+extern struct buf *buf_meta_new (struct bufs *bs, const struct buf_id *id,
+                                 enum disk_node_type type, uint64_t blk);
+
+/* The node is no more: nobody finds it again, and it is freed when the last
+ * reference goes.  Dirty or not.
+ */
+extern void buf_meta_drop (struct bufs *bs, struct buf *b);
+
+/* Finish a node's head and CRC for the medium.  Bytes of `to` may be data. */
+extern void buf_meta_seal (struct buf *b, uint64_t cycle, void *to);
+
+/* NULL, or what is wrong with a node as it was read from blk. */
+extern const char *buf_node_error (const struct disk_node *node,
+                                   const uint8_t *uuid, const struct buf_id *id,
+                                   unsigned type, uint64_t blk);
+
+/* ---- DATA ---- */
+
+/* Wait until nr more pages may become dirty, and reserve them.  EIO: the
+ * store has failed.  Lock: none held.  Blocks: yes.
+ */
+extern int buf_data_wait (struct bufs *bs, unsigned nr);
+extern void buf_data_unreserve (struct bufs *bs, unsigned nr);
+
+/* A reserved page becomes the content of block blk: copied, tagged, dirty and
+ * found by all when this returns.  An old clean buffer of blk is dropped.
+ * Lock: any below LOCK_BUF.
+ */
+extern void buf_data_write (struct bufs *bs, uint64_t blk, const void *page);
+
+/* If block blk is in a buffer, copy it out. */
+extern bool buf_data_read (struct bufs *bs, uint64_t blk, void *page);
+
+/* Blocks are about to be written past the buffers: forget clean ones.  No
+ * dirty one of these blocks exists: they were free.
+ */
+extern void buf_data_drop (struct bufs *bs, uint64_t blk, uint64_t nr);
+
+/* ---- VOLUME ---- */
+
+/* The buffer of a volume's next slot; never NULL, no reference is taken. */
+extern struct buf *buf_volume (struct bufs *bs, unsigned volume);
+
+/* ---- UNDO ---- */
+
+/* A buffer for log block lsn, zeroed; within the share, which the caller has
+ * credit for (change_begin).  It is dirty at once.
+ */
+extern struct buf *buf_undo_new (struct bufs *bs, uint64_t lsn);
+
+/* ---- dirty lists and writing (flush.c) ---- */
+
+/* META becomes dirty, or stays it, and is on the list of the current cycle. */
+extern void buf_meta_dirty (struct bufs *bs, struct buf *b);
+
+/* Take up to max buffers off the type's dirty list into to[], oldest first,
+ * each with a reference; DATA is then sorted by volume and block, neighbours
+ * beside each other.  They count as running until buf_written ().
+ */
+extern unsigned bufs_take (struct bufs *bs, enum buf_type type, struct buf **to,
+                           unsigned max);
+
+/* One transfer of the caller's making: nr blocks from place off of a volume on
+ * come from these pages.
+ */
+struct buf_io {
+  uint64_t volume, first; /* in blocks */
+  void *page;
+  int error; /* result */
+};
+
+/* Write all, neighbours in one transfer, VIO_MAX transfers at a time; every
+ * io.error is set.  Returns the first error.  Blocks: yes.
+ */
+extern int bufs_write (struct bufs *bs, struct vbatch *batch,
+                       struct buf_io *ios, unsigned nr);
+
+/* The write of b is over well: clean, or free (UNDO); its tag is taken away;
+ * the reference of bufs_take () is given back; waiters are woken.
+ */
+extern void buf_written (struct bufs *bs, struct buf *b);
+
+/* Walk and recount; nobody is at work.  NULL, or what is wrong. */
+extern const char *bufs_check (struct bufs *bs);
+
+#endif /* FARPAGE_BUF_H */
