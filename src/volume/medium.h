@@ -18,6 +18,24 @@ extern void medium_fini (struct volume *v);
 /* The transfer is over: keep the result, count and tell an error. */
 extern void vio_finish (struct vio *io, int error);
 
+/* A transfer's memory is one part, buf, or the elements of iov. */
+static inline unsigned
+vio_nr_parts (const struct vio *io)
+{
+  return io->iov != NULL ? io->nr_iov : 1;
+}
+
+static inline struct iovec
+vio_part (const struct vio *io, unsigned i)
+{
+  return io->iov != NULL ? io->iov[i] : (struct iovec){ io->buf, io->bytes };
+}
+
+/* What is left of the part that holds byte at of the transfer, from that byte
+ * on; *ip: which part.
+ */
+extern struct iovec vio_rest (const struct vio *io, size_t at, unsigned *ip);
+
 /* ---- batch.c ---- */
 
 /* Begin to move io's bytes from or to fd, whose byte pos is io's first. */
