@@ -45,6 +45,26 @@ extern void vbatch_start_fd (struct vbatch *batch, struct vio *io, int fd,
 /* The whole transfer in the calling thread, with no pool.  Blocks: yes. */
 extern void vio_run (struct vio *io);
 
+/* ---- path.c: a path before it is a volume.  Errors are told and returned as
+ * volume_open_path () says.  Blocks: yes.
+ */
+
+/* Is it a block device?  EINVAL: it is neither that nor a regular file. */
+extern int path_type (const char *path, bool *blockp);
+
+/* Open it and lock it, waiting for wait_ns until others let go. */
+extern int path_open (const char *path, bool block, uint64_t wait_ns, int *fdp);
+
+extern int path_size (int fd, const char *path, bool block, uint64_t *sizep);
+
+/* Give a regular file all its blocks. */
+extern int path_allocate (int fd, const char *path, uint64_t size_bytes);
+
+/* Make fd O_DIRECT if a page at any page's place can be moved that way; else
+ * a positive errno, which is not told.
+ */
+extern int path_direct (int fd, bool block);
+
 /* ---- label.c: the label in the first bytes of a path volume ---- */
 
 /* Data begins here; the bytes between label and data are zero. */
