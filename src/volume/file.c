@@ -8,10 +8,16 @@
  *     --> label_check    ours, empty, or force         [label.c]
  *     --> path_allocate  a regular file's blocks       [path.c]
  *     --> path_direct    past the page cache           [path.c]
+ *     --> path_cached    and a way through it          [path.c]
  *     --> label_write    from here on it is ours       [label.c]
  *
  * I1. Nothing on the path changes before label_check () has agreed.
  * I2. Unless sparse, a regular file has all its blocks from open to close.
+ * I3. Nothing is ever written through cached_fd, and what is written past the
+ *     page cache is taken out of it by the kernel: a cached read that begins
+ *     when no write of its pages is under way finds what is on the medium.
+ *     (The second descriptor takes no lock, and closing it gives none up:
+ *     locks of open file descriptions are not those of a process.)
  *
  * No locks of threads: all fields are constant from open to close.  It does
  * not notice a path that shrinks or grows while it is open; a read behind the
@@ -35,7 +41,8 @@
 
 struct file {
   struct volume v;
-  int fd; /* [const] */
+  int fd;        /* [const] */
+  int cached_fd; /* [const] -1 unless fd is O_DIRECT: for cached reads */
 };
 
 static struct file *
@@ -49,7 +56,10 @@ file_of (struct volume *v)
 static void
 file_start (struct volume *v, struct vbatch *batch, struct vio *io)
 {
-  vbatch_start_fd (batch, io, file_of (v)->fd, LABEL_AREA_BYTES + io->off);
+  struct file *f = file_of (v);
+  int fd = io->cached && f->cached_fd >= 0 ? f->cached_fd : f->fd;
+
+  vbatch_start_fd (batch, io, fd, LABEL_AREA_BYTES + io->off);
 }
 
 static int
@@ -95,6 +105,8 @@ file_close (struct volume *v)
 
   if (f->fd >= 0)
     close (f->fd);
+  if (f->cached_fd >= 0)
+    close (f->cached_fd);
   medium_fini (v);
   free (f);
 }
@@ -127,7 +139,7 @@ file_direct (struct file *f, const char *path, enum volume_direct direct)
   err = path_direct (f->fd, f->v.ops == &block_ops);
   if (err == 0) {
     f->v.direct = true;
-    return 0;
+    return path_cached (f->fd, path, &f->cached_fd);
   }
   if (direct == DIRECT_YES) {
     log_write (LOG_ERROR,
@@ -184,7 +196,7 @@ volume_open_path (const char *path, const struct volume_path_options *options,
   f = calloc (1, sizeof *f);
   if (f == NULL)
     return ENOMEM;
-  f->fd = -1;
+  f->fd = f->cached_fd = -1;
   f->v.batched = true;
   f->v.checked = true;
   f->v.sparse = options->sparse;

@@ -90,7 +90,7 @@ vio_rest (const struct vio *io, size_t at, unsigned *ip)
 static bool
 memory_is_good (const struct vio *io)
 {
-  size_t sum = 0, mask = io->volume->align - 1;
+  size_t sum = 0, mask = io->cached ? 0 : io->volume->align - 1;
 
   if (io->iov != NULL && (io->nr_iov == 0 || io->nr_iov > VIO_IOV_MAX))
     return false;
@@ -112,6 +112,7 @@ vio_start (struct vbatch *batch, struct vio *io)
 
   assert (io->bytes > 0 && in_volume (v, io->off, io->bytes));
   assert (memory_is_good (io));
+  assert (!io->cached || io->op == VIO_READ);
   assert (batch != NULL || !v->batched);
   io->error = 0;
   io->done = 0;

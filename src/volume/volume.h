@@ -40,6 +40,7 @@ enum vio_op {
 struct vio {
   struct volume *volume;
   enum vio_op op;
+  bool cached;  /* a read that may go through the page cache: see below */
   uint64_t off; /* bytes, PAGE_BYTES aligned */
   void *buf;    /* aligned to volume->align; not looked at if iov is set */
   size_t bytes; /* multiple of PAGE_BYTES, not 0 */
@@ -52,6 +53,17 @@ struct vio {
   int error;       /* result: 0 or a positive errno, set when it is over */
   size_t done;     /* [volume] bytes over so far */
 };
+
+/* Cached reads: a path volume that is used past the page cache reads what is
+ * asked for in this way through the page cache all the same; other volumes
+ * make no difference.  Their memory needs no alignment, so no bounce buffer:
+ * volume->align is for all other transfers.  A write takes what it overwrites
+ * out of the page cache before and after, and a trim too; but a cached read,
+ * or the kernel's reading ahead of one, that runs beside them may return old
+ * bytes or a mixture, and in rare cases (the kernel could not take a page out)
+ * may leave them in the cache.  So it is for callers that can tell, by a
+ * check of what was read, and then read again past the cache.
+ */
 
 /* The seam.  A medium implements these; everybody else calls volume_* below.
  */
@@ -82,7 +94,7 @@ struct volume {
   const struct volume_ops *ops;
   char *name;          /* [const] as the user gave it */
   uint64_t size_bytes; /* [const] of data, multiple of PAGE_BYTES */
-  uint32_t align;      /* [const] of buffers in memory: 1 or PAGE_BYTES */
+  uint32_t align;      /* [const] of memory in transfers: 1 or PAGE_BYTES */
   bool batched;        /* [const] start needs a batch */
   bool checked;        /* [const] bytes leave this process's memory: verify */
   bool direct;         /* [const] past the page cache */
