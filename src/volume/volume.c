@@ -3,7 +3,7 @@
  * table of functions, and the end of a transfer.
  *
  *   space --> volume_trim, object --> vio_start, volume_flush --> volume_ops
- *                     { memory.c, file.c (+ label.c), fault.c }
+ *       { memory.c, file.c (+ path.c, label.c), overlay.c, fault.c }
  *                     file.c --> batch.c (vbatch_start_fd)
  *                     all of them --> vio_finish
  *

@@ -68,7 +68,7 @@ struct vio {
 /* The seam.  A medium implements these; everybody else calls volume_* below.
  */
 struct volume_ops {
-  const char *kind; /* "memory", "file", "block", "fault" */
+  const char *kind; /* "memory", "file", "block", "overlay", "fault" */
 
   /* Begin a transfer.  Either it is over at once (error is set) or it is
    * pending in the batch until vbatch_wait ().  batch may be NULL if
@@ -136,6 +136,16 @@ struct volume_path_options {
 extern int volume_open_path (const char *path,
                              const struct volume_path_options *options,
                              struct volume **vp);
+
+/* What is written to it is kept in memory and forgotten at close; reads of
+ * anything else come from inner, which is never written, flushed or trimmed.
+ * Takes inner over (closes it with itself, but not when this fails).
+ * Transfers are over when start returns; a batch is not needed.  size_bytes,
+ * align, checked and direct are the inner volume's; it is not sparse.  A write
+ * that finds no memory is EIO, and may have written some of its pages.
+ * ENOMEM.
+ */
+extern int volume_open_overlay (struct volume *inner, struct volume **vp);
 
 /* A size in bytes below which a volume is refused: one stripe. */
 #define VOLUME_BYTES_MIN (32 * PAGE_BYTES)
