@@ -19,9 +19,13 @@
  *     (The second descriptor takes no lock, and closing it gives none up:
  *     locks of open file descriptions are not those of a process.)
  *
- * No locks of threads: all fields are constant from open to close.  It does
- * not notice a path that shrinks or grows while it is open; a read behind the
- * new end is EIO.
+ * I4. A flush that begins when another has failed fails with it, even if both
+ *     ran at once: fdatasync is called by one thread at a time, and not again
+ *     after an error.
+ *
+ * Lock: file.flush_lock (LOCK_LEAF), over fdatasync; all else is constant from
+ * open to close.  It does not notice a path that shrinks or grows while it is
+ * open; a read behind the new end is EIO.
  */
 
 #include <config.h>
@@ -36,6 +40,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "lock.h"
 #include "log.h"
 #include "medium.h"
 
@@ -43,6 +48,8 @@ struct file {
   struct volume v;
   int fd;        /* [const] */
   int cached_fd; /* [const] -1 unless fd is O_DIRECT: for cached reads */
+  lock_t flush_lock;
+  int flush_error; /* [flush_lock] of the first that failed */
 };
 
 static struct file *
@@ -62,15 +69,24 @@ file_start (struct volume *v, struct vbatch *batch, struct vio *io)
   vbatch_start_fd (batch, io, fd, LABEL_AREA_BYTES + io->off);
 }
 
+/* The kernel tells an error of write-back to one caller only, so one at a time
+ * (I4).  EINTR is no end of a flush, and tells of no error.
+ */
 static int
 file_flush (struct volume *v)
 {
+  struct file *f = file_of (v);
   int ret;
 
+  LOCK_SCOPE (&f->flush_lock);
+  if (f->flush_error != 0)
+    return f->flush_error;
   do
-    ret = fdatasync (file_of (v)->fd);
+    ret = fdatasync (f->fd);
   while (ret == -1 && errno == EINTR);
-  return ret == 0 ? 0 : errno;
+  if (ret == -1)
+    f->flush_error = errno;
+  return f->flush_error;
 }
 
 static int
@@ -107,6 +123,7 @@ file_close (struct volume *v)
     close (f->fd);
   if (f->cached_fd >= 0)
     close (f->cached_fd);
+  lock_destroy (&f->flush_lock);
   medium_fini (v);
   free (f);
 }
@@ -197,6 +214,7 @@ volume_open_path (const char *path, const struct volume_path_options *options,
   if (f == NULL)
     return ENOMEM;
   f->fd = f->cached_fd = -1;
+  lock_init (&f->flush_lock, LOCK_LEAF, "flush");
   f->v.batched = true;
   f->v.checked = true;
   f->v.sparse = options->sparse;

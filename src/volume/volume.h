@@ -77,8 +77,8 @@ struct volume_ops {
    */
   void (*start) (struct volume *v, struct vbatch *batch, struct vio *io);
 
-  /* Everything whose completion was seen before the call is on the medium
-   * when it returns 0.  Blocks: yes.
+  /* As volume_flush ().  Of two at a time that cover one failure both must
+   * fail.  Blocks: yes.
    */
   int (*flush) (struct volume *v);
 
@@ -99,6 +99,7 @@ struct volume {
   bool checked;        /* [const] bytes leave this process's memory: verify */
   bool direct;         /* [const] past the page cache */
   bool sparse;         /* [const] freed runs go back by trim */
+  atomic_bool flush_failed; /* for good: see volume_flush () */
   _Atomic uint64_t nr_errors;
   struct log_limit error_limit; /* [atomic] of messages about errors */
 };
@@ -151,7 +152,15 @@ extern int volume_open_overlay (struct volume *inner, struct volume **vp);
 #define VOLUME_BYTES_MIN (32 * PAGE_BYTES)
 
 extern void volume_close (struct volume *v); /* NULL is fine */
+
+/* Everything whose completion was seen before the call is on the medium when
+ * it returns 0.  A flush that has failed is never made good by a later one,
+ * for nobody knows what the kernel or the medium has dropped since: from then
+ * on every write, trim and flush of this volume is EIO, until it is opened
+ * anew.  Reads go on.  Lock: as vio_start ().  Blocks: yes.
+ */
 extern int volume_flush (struct volume *v);
+
 /* EOPNOTSUPP: the medium cannot, or the volume is not sparse: then its space
  * was set aside at open and is kept.
  */
