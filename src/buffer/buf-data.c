@@ -30,6 +30,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "task.h"
+
 /* ---- room ---- */
 
 void
@@ -177,7 +179,7 @@ forget (struct bufs *bs, struct buf *old, bool wait)
   if (buf_list_remove (bs, old))
     buf_put (bs, old);
   while (wait && is_running (bs, old) && !atomic_load (&bs->failed))
-    buf_nap ();
+    task_sleep (BUF_NAP_NS);
   buf_put (bs, old);
 }
 

@@ -22,6 +22,7 @@ enum buf_flags {
 #define BUF_PARTS_MIN  16u
 #define BUF_PARTS_MAX  1024u
 #define BUF_WAKE_PAGES 256u
+#define BUF_NAP_NS     (1000u * 1000)
 
 /* A part of the hash: buckets whose number is its own modulo nr_parts. */
 struct part {
@@ -105,9 +106,6 @@ extern void buf_hash_remove (struct bufs *bs, struct buf *b);
 extern struct buf *buf_new (struct bufs *bs, enum buf_type type, bool claimed);
 /* It was never seen by others. */
 extern void buf_free_new (struct bufs *bs, struct buf *b);
-
-/* Wait a moment for others.  Blocks: yes. */
-extern void buf_nap (void);
 
 /* Set buffers aside for DATA.  EIO: for a second none was clean. */
 extern int buf_claim (struct bufs *bs, unsigned nr);

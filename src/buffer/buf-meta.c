@@ -159,19 +159,6 @@ bad_node (struct bufs *bs, const struct buf_id *id,
   return EIO;
 }
 
-static int
-read_block (struct bufs *bs, uint64_t blk, void *page)
-{
-  struct vio io = { .volume = bs->config.volumes[blkno_volume (blk)],
-                    .op = VIO_READ,
-                    .off = blkno_place (blk) * BUF_BYTES,
-                    .buf = page,
-                    .bytes = BUF_BYTES };
-
-  vio_start (NULL, &io);
-  return io.error;
-}
-
 static bool
 is_block (const struct bufs *bs, uint64_t blk)
 {
@@ -189,7 +176,8 @@ load (struct bufs *bs, const struct buf_id *id, enum disk_node_type type,
 
   b->id = *id;
   b->blk = at->blk;
-  if (read_block (bs, at->blk, b->data) != 0)
+  if (volume_read (bs->config.volumes[blkno_volume (at->blk)],
+                   blkno_place (at->blk) * BUF_BYTES, b->data, BUF_BYTES) != 0)
     return bad_node (bs, id, at, "cannot be read");
   why = buf_node_error (node, bs->uuid, id, type, at->blk);
   if (why == NULL && node->cycle != at->cycle)

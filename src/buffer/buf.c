@@ -50,14 +50,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 
 #include "env.h"
 #include "log.h"
+#include "task.h"
 
 #define BUFS_MAX (UINT32_C (1) << 30)
 #define NEW_NS   NS_PER_S
-#define NAP_NS   NS_PER_MS
 
 /* ---- the hash ---- */
 
@@ -214,14 +213,6 @@ evict_one (struct bufs *bs)
   return NULL;
 }
 
-void
-buf_nap (void)
-{
-  struct timespec ts = { .tv_nsec = NAP_NS };
-
-  nanosleep (&ts, NULL);
-}
-
 /* A free buffer, or an evicted one; NULL after a second of trying. */
 static struct buf *
 free_or_evicted (struct bufs *bs, enum buf_type type)
@@ -240,7 +231,7 @@ free_or_evicted (struct bufs *bs, enum buf_type type)
       end_ns = env_now_ns () + NEW_NS;
     else if (env_now_ns () >= end_ns)
       break;
-    buf_nap ();
+    task_sleep (BUF_NAP_NS);
     b = pop_free (bs, type, false);
   }
   if (b == NULL)
