@@ -24,9 +24,6 @@ extern void vio_finish (struct vio *io, int error);
 extern void vbatch_start_fd (struct vbatch *batch, struct vio *io, int fd,
                              uint64_t pos);
 
-/* The whole transfer in the calling thread, with no pool.  Blocks: yes. */
-extern void vio_run (struct vio *io);
-
 /* ---- label.c: the label in the first bytes of a path volume ---- */
 
 /* Data begins here; the bytes between label and data are zero. */

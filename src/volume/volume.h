@@ -162,4 +162,7 @@ extern void vio_start (struct vbatch *batch, struct vio *io);
 /* Wait until everything started in the batch is over.  Blocks: yes. */
 extern void vbatch_wait (struct vbatch *batch);
 
+/* One whole transfer in the calling thread, with no pool.  Blocks: yes. */
+extern void vio_run (struct vio *io);
+
 #endif /* FARPAGE_VOLUME_H */
