@@ -95,6 +95,10 @@ extern int bufs_create (const struct bufs_config *config, struct bufs **bsp);
 extern void bufs_destroy (struct bufs *bs); /* NULL is fine */
 extern unsigned bufs_nr (const struct bufs *bs);
 
+/* Does this block, whatever the number comes from, lie in one of the volumes?
+ */
+extern bool bufs_has_block (const struct bufs *bs, uint64_t blk);
+
 struct bufs_stat {
   uint64_t nr, nr_free, nr_clean[BUF_TYPES], nr_dirty[BUF_TYPES];
   uint64_t nr_running; /* being written */
