@@ -67,14 +67,12 @@ static inline void
 move_blocks (struct volume *v, enum vio_op op, uint64_t blk, void *buf,
              uint32_t nr)
 {
-  struct vio io = { .volume = v,
-                    .op = op,
-                    .off = blk * DISK_BLOCK_BYTES,
-                    .buf = buf,
-                    .bytes = (size_t) nr * DISK_BLOCK_BYTES };
+  uint64_t off = blk * DISK_BLOCK_BYTES;
+  size_t bytes = (size_t) nr * DISK_BLOCK_BYTES;
 
-  vio_run (&io);
-  assert_int_equal (io.error, 0);
+  assert_int_equal (op == VIO_READ ? volume_read (v, off, buf, bytes)
+                                   : volume_write (v, off, buf, bytes),
+                    0);
 }
 
 static inline uint64_t
