@@ -157,7 +157,10 @@ with_answers (struct rig *t, int error, int nr_errors, size_t bytes)
   struct vio io[VIO_MAX];
 
   for (int op = 0; op < 2; op++) {
-    fill (t, 10);
+    if (op == 0)
+      fill (t, 10);
+    else
+      forget (t);
     wrap_error = error;
     wrap_error_nr = nr_errors;
     wrap_short = bytes;
@@ -165,10 +168,7 @@ with_answers (struct rig *t, int error, int nr_errors, size_t bytes)
     wrap_hits = 0;
     move_all (t, op == 0 ? VIO_WRITE : VIO_READ, io);
     wrap_error_nr = wrap_short_nr = 0;
-    for (unsigned i = 0; i < VIO_MAX; i++) {
-      assert_int_equal (io[i].error, 0);
-      assert_int_equal (io[i].done, QUARTER);
-    }
+    expect_moved (t, io, 10);
     assert_true (wrap_hits >= (unsigned) nr_errors + (bytes > 0 ? 40 : 0));
     expect_all (t, 10);
   }
@@ -185,6 +185,20 @@ test_short (void **state)
    */
   with_answers (t, 0, 0, t->v[0]->direct ? 3 * PAGE_BYTES + 100 : 100);
   with_answers (t, 0, 0, 5 * PAGE_BYTES);
+}
+
+/* Inside an element, and between two. */
+static void
+test_short_scattered (void **state)
+{
+  struct rig *t = wrapped_rig_of (state);
+
+  t->scatter = true;
+  with_answers (t, 0, 0, t->v[0]->direct ? 3 * PAGE_BYTES + 100 : 100);
+  with_answers (t, 0, 0, 5 * PAGE_BYTES);
+  with_answers (t, EINTR, 3, 2 * PAGE_BYTES);
+  t->scatter = false;
+  expect_all (t, 10);
 }
 
 static void
@@ -429,6 +443,7 @@ main (void)
 {
   const struct CMUnitTest tests[] = {
     FILES (test_short),
+    FILES (test_short_scattered),
     FILES (test_interrupted),
     FILES (test_never_gets_on),
     FILES (test_error),

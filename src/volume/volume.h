@@ -19,6 +19,8 @@
 #ifndef FARPAGE_VOLUME_H
 #define FARPAGE_VOLUME_H
 
+#include <sys/uio.h>
+
 #include "log.h"
 #include "types.h"
 
@@ -30,17 +32,25 @@ enum vio_op {
   VIO_WRITE
 };
 
-/* One transfer.  The caller owns it and keeps it, and buf, until
- * vbatch_wait () has returned.
+#define VIO_IOV_MAX 256 /* elements of one transfer */
+
+/* One transfer.  The caller owns it and keeps it, and buf or iov and what it
+ * points to, until vbatch_wait () has returned.
  */
 struct vio {
   struct volume *volume;
   enum vio_op op;
   uint64_t off; /* bytes, PAGE_BYTES aligned */
-  void *buf;    /* aligned to volume->align */
+  void *buf;    /* aligned to volume->align; not looked at if iov is set */
   size_t bytes; /* multiple of PAGE_BYTES, not 0 */
-  int error;    /* result: 0 or a positive errno, set when it is over */
-  size_t done;  /* [volume] bytes over so far */
+  /* NULL, or the pieces of memory that are moved one behind the other: each
+   * aligned as buf must be, a multiple of PAGE_BYTES and not 0; bytes of them
+   * all together.
+   */
+  const struct iovec *iov;
+  unsigned nr_iov; /* 1 to VIO_IOV_MAX if iov is set */
+  int error;       /* result: 0 or a positive errno, set when it is over */
+  size_t done;     /* [volume] bytes over so far */
 };
 
 /* The seam.  A medium implements these; everybody else calls volume_* below.
@@ -162,7 +172,13 @@ extern void vio_start (struct vbatch *batch, struct vio *io);
 /* Wait until everything started in the batch is over.  Blocks: yes. */
 extern void vbatch_wait (struct vbatch *batch);
 
-/* One whole transfer in the calling thread, with no pool.  Blocks: yes. */
-extern void vio_run (struct vio *io);
+/* ---- one transfer with no pool: all of it in the calling thread, for opening
+ * and recovery.  The arguments and the result are those of a struct vio.
+ * Lock: as vio_start ().  Blocks: yes.
+ */
+extern int volume_read (struct volume *v, uint64_t off, void *buf,
+                        size_t bytes);
+extern int volume_write (struct volume *v, uint64_t off, const void *buf,
+                         size_t bytes);
 
 #endif /* FARPAGE_VOLUME_H */
