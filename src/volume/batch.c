@@ -130,7 +130,7 @@ slot_advance (struct slot *s, ssize_t res)
     if (io->done == io->bytes)
       return slot_over (s, 0);
     /* Past the page cache a request must begin on a block of the medium. */
-    if (io->volume->direct)
+    if (io->volume->direct && !io->cached)
       io->done &= ~(size_t) PAGE_MASK;
   }
   if (io->done > before) {

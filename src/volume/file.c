@@ -8,14 +8,24 @@
  *     --> label_check    ours, empty, or force         [label.c]
  *     --> path_allocate  a regular file's blocks       [path.c]
  *     --> path_direct    past the page cache           [path.c]
+ *     --> path_cached    and a way through it          [path.c]
  *     --> label_write    from here on it is ours       [label.c]
  *
  * I1. Nothing on the path changes before label_check () has agreed.
  * I2. Unless sparse, a regular file has all its blocks from open to close.
+ * I3. Nothing is ever written through cached_fd, and what is written past the
+ *     page cache is taken out of it by the kernel: a cached read that begins
+ *     when no write of its pages is under way finds what is on the medium.
+ *     (The second descriptor takes no lock, and closing it gives none up:
+ *     locks of open file descriptions are not those of a process.)
  *
- * No locks of threads: all fields are constant from open to close.  It does
- * not notice a path that shrinks or grows while it is open; a read behind the
- * new end is EIO.
+ * I4. A flush that begins when another has failed fails with it, even if both
+ *     ran at once: fdatasync is called by one thread at a time, and not again
+ *     after an error.
+ *
+ * Lock: file.flush_lock (LOCK_LEAF), over fdatasync; all else is constant from
+ * open to close.  It does not notice a path that shrinks or grows while it is
+ * open; a read behind the new end is EIO.
  */
 
 #include <config.h>
@@ -30,12 +40,16 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "lock.h"
 #include "log.h"
 #include "medium.h"
 
 struct file {
   struct volume v;
-  int fd; /* [const] */
+  int fd;        /* [const] */
+  int cached_fd; /* [const] -1 unless fd is O_DIRECT: for cached reads */
+  lock_t flush_lock;
+  int flush_error; /* [flush_lock] of the first that failed */
 };
 
 static struct file *
@@ -49,18 +63,30 @@ file_of (struct volume *v)
 static void
 file_start (struct volume *v, struct vbatch *batch, struct vio *io)
 {
-  vbatch_start_fd (batch, io, file_of (v)->fd, LABEL_AREA_BYTES + io->off);
+  struct file *f = file_of (v);
+  int fd = io->cached && f->cached_fd >= 0 ? f->cached_fd : f->fd;
+
+  vbatch_start_fd (batch, io, fd, LABEL_AREA_BYTES + io->off);
 }
 
+/* The kernel tells an error of write-back to one caller only, so one at a time
+ * (I4).  EINTR is no end of a flush, and tells of no error.
+ */
 static int
 file_flush (struct volume *v)
 {
+  struct file *f = file_of (v);
   int ret;
 
+  LOCK_SCOPE (&f->flush_lock);
+  if (f->flush_error != 0)
+    return f->flush_error;
   do
-    ret = fdatasync (file_of (v)->fd);
+    ret = fdatasync (f->fd);
   while (ret == -1 && errno == EINTR);
-  return ret == 0 ? 0 : errno;
+  if (ret == -1)
+    f->flush_error = errno;
+  return f->flush_error;
 }
 
 static int
@@ -95,6 +121,9 @@ file_close (struct volume *v)
 
   if (f->fd >= 0)
     close (f->fd);
+  if (f->cached_fd >= 0)
+    close (f->cached_fd);
+  lock_destroy (&f->flush_lock);
   medium_fini (v);
   free (f);
 }
@@ -127,7 +156,7 @@ file_direct (struct file *f, const char *path, enum volume_direct direct)
   err = path_direct (f->fd, f->v.ops == &block_ops);
   if (err == 0) {
     f->v.direct = true;
-    return 0;
+    return path_cached (f->fd, path, &f->cached_fd);
   }
   if (direct == DIRECT_YES) {
     log_write (LOG_ERROR,
@@ -184,7 +213,8 @@ volume_open_path (const char *path, const struct volume_path_options *options,
   f = calloc (1, sizeof *f);
   if (f == NULL)
     return ENOMEM;
-  f->fd = -1;
+  f->fd = f->cached_fd = -1;
+  lock_init (&f->flush_lock, LOCK_LEAF, "flush");
   f->v.batched = true;
   f->v.checked = true;
   f->v.sparse = options->sparse;

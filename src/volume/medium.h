@@ -65,6 +65,11 @@ extern int path_allocate (int fd, const char *path, uint64_t size_bytes);
  */
 extern int path_direct (int fd, bool block);
 
+/* A second descriptor of the open path, read-only and through the page
+ * cache.
+ */
+extern int path_cached (int fd, const char *path, int *fdp);
+
 /* ---- label.c: the label in the first bytes of a path volume ---- */
 
 /* Data begins here; the bytes between label and data are zero. */

@@ -2,8 +2,8 @@
 /* A path before it is a volume: what it is, opened and locked, how big, its
  * blocks, and whether it can be used past the page cache.
  *
- * file.c calls these, in the order in which they stand here, and tells what is
- * refused no more: each has told it, with the remedy.
+ * file.c calls these, in the order in which they stand here.  What is refused
+ * is told here, with the remedy.
  *
  * I1. A path is looked at before it is opened: to open a FIFO would hang, and
  *     a device might do something.
@@ -259,5 +259,27 @@ path_direct (int fd, bool block)
   err = n == -1 ? errno : EINVAL;
   if (fcntl (fd, F_SETFL, O_RDWR) == -1)
     err = errno;
+  return err;
+}
+
+int
+path_cached (int fd, const char *path, int *fdp)
+{
+  int cached_fd = open (path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+  struct stat st, cached_st;
+  int err = 0;
+
+  if (cached_fd == -1)
+    return refuse_open (path, errno);
+  if (fstat (fd, &st) == -1 || fstat (cached_fd, &cached_st) == -1 ||
+      fcntl (cached_fd, F_SETFL, 0) == -1)
+    err = refuse_open (path, errno);
+  else if (st.st_dev != cached_st.st_dev || st.st_ino != cached_st.st_ino ||
+           st.st_rdev != cached_st.st_rdev)
+    err = refuse (path, EBUSY, "was replaced while it was opened (try again)");
+  if (err == 0)
+    *fdp = cached_fd;
+  else
+    close (cached_fd);
   return err;
 }
