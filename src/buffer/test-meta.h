@@ -341,6 +341,11 @@ meta_open (struct meta *m)
   assert_int_equal (flush_create (&fc, &m->fl), 0);
   assert_int_equal (
       recover_run (m->fl, &m->s, NULL, m->recover_ops, m, &m->report), 0);
+  /* Who had taken blocks out is gone. */
+  for (unsigned v = 0; v < META_VOLUMES; v++)
+    for (uint64_t i = 0; i < m->nr_blocks; i++)
+      if (m->state[v][i] == 't')
+        m->state[v][i] = 'f';
 }
 
 static inline void
