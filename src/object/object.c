@@ -106,17 +106,19 @@ object_drop (struct object *o)
   for (;;) {
     uint64_t shard = o->ops->next_shard (o->map, nr);
     pgno_t first = shard * SHARD_PAGES;
+    struct map_change mc = { .nr_blks = 0 };
     struct freed freed;
 
     if (shard == UINT64_MAX)
       break;
-    freed_init (&freed, o, shard_of (o, first));
-    lock_acquire (&freed.shard->lock);
+    freed_init (&freed, o, first, &mc);
+    if (freed_enter (&freed) != 0)
+      break;
     /* An entry that cannot be removed now stays with the dead object. */
-    (void) o->ops->free (o->map, first,
+    (void) o->ops->free (o->map, &mc, first,
                          min_u64 (SHARD_PAGES, o->nr_pages - first),
                          freed_removed, &freed);
-    lock_release (&freed.shard->lock);
+    freed_leave (&freed);
     freed_give_back (&freed, first);
     nr = shard + 1;
   }

@@ -109,7 +109,8 @@ static int
 enter_page (struct object *o, const struct swmeta_run *was,
             const struct swent *ent, struct freed *freed, uint64_t *charged)
 {
-  int err = o->ops->build (o->map, was->pgno, 1, ent, freed_displaced, freed);
+  int err = o->ops->build (o->map, freed->mc, was->pgno, 1, ent,
+                           freed_displaced, freed);
 
   if (err)
     return err;
@@ -145,7 +146,7 @@ publish_zero (struct request *req, const struct swmeta_run *was,
   }
   if (was->word == 0)
     return 0;
-  err = o->ops->pop (o->map, was->pgno, &ent);
+  err = o->ops->pop (o->map, freed->mc, was->pgno, &ent);
   if (err == 0)
     freed_removed (freed, was);
   return err;
@@ -252,10 +253,12 @@ update_try (struct request *req, pgno_t pgno, uint32_t in_page, uint32_t bytes,
     space_release (o->space, 1);
     return err;
   }
-  freed_init (&freed, o, shard_of (o, pgno));
-  lock_acquire (&freed.shard->lock);
-  err = update_locked (req, pgno, in_page, bytes, src, &run, &freed, charged);
-  lock_release (&freed.shard->lock);
+  freed_init (&freed, o, pgno, &req->mc);
+  err = freed_enter (&freed);
+  if (err == 0) {
+    err = update_locked (req, pgno, in_page, bytes, src, &run, &freed, charged);
+    freed_leave (&freed);
+  }
   if (run.nr > 0)
     freed_blocks (&freed, &run);
   freed_give_back (&freed, pgno);

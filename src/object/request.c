@@ -100,6 +100,7 @@ request_begin (struct request *req)
   atomic_init (&req->overtaken, false);
   req->deadline_ns = 0;
   req->units_wait_ns = UNITS_WAIT_NS;
+  req->mc.nr_blks = 0;
   clear_marks (req);
   find_edges (req);
   req->nr_entries = (unsigned) min_u64 (last - first + 1, o->nr_shards);
@@ -342,13 +343,32 @@ pin_end (struct object *o, pgno_t pgno, struct pin *pin)
 /* ---- what was set free ---- */
 
 void
-freed_init (struct freed *freed, struct object *o, struct shard *shard)
+freed_init (struct freed *freed, struct object *o, pgno_t pgno,
+            struct map_change *mc)
 {
   freed->o = o;
-  freed->shard = shard;
+  freed->shard = shard_of (o, pgno);
+  freed->mc = mc;
   freed->nr_charges = 0;
   freed->nr_displaced = 0;
   freed->nr_runs = 0;
+}
+
+int
+freed_enter (struct freed *freed)
+{
+  int err = freed->o->ops->begin (freed->o->map, freed->mc);
+
+  if (err == 0)
+    lock_acquire (&freed->shard->lock);
+  return err;
+}
+
+void
+freed_leave (struct freed *freed)
+{
+  lock_release (&freed->shard->lock);
+  freed->o->ops->end (freed->o->map, freed->mc);
 }
 
 void

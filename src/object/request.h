@@ -95,6 +95,7 @@ struct request {
   uint64_t deadline_ns;   /* of its waits for charges; 0: none so far */
   uint64_t units_wait_ns; /* what is left of UNITS_WAIT_NS */
   atomic_bool overtaken;  /* marks, or an edge's, are not all 0 */
+  struct map_change mc;   /* its change under way */
   unsigned nr_entries;
   struct edge edge[2];
   struct entry entries[SHARDS_MAX];
@@ -123,20 +124,27 @@ extern int request_wait_charges (struct request *req, uint64_t nr);
 /* May a request publish?  0 or ESHUTDOWN.  Lock: needs a shard's. */
 extern int request_may_publish (const struct request *req);
 
-/* Blocks and promises that a change set free, to be given back when the
- * shard's lock is released.  At most all pages of a shard, and a slice's own.
+/* A change of one shard's map, and the blocks and promises it set free, to be
+ * given back when the shard's lock is released.  At most all pages of a shard,
+ * and a slice's own.
  */
 #define FREED_RUNS_MAX (SHARD_PAGES + SPACE_HANDOUT_MAX)
 struct freed {
   struct object *o;
   struct shard *shard;
+  struct map_change *mc;
   uint64_t nr_charges;   /* promises that nobody needs any more */
   uint64_t nr_displaced; /* pages whose promises others took over */
   unsigned nr_runs;
   struct space_run runs[FREED_RUNS_MAX];
 };
-extern void freed_init (struct freed *freed, struct object *o,
-                        struct shard *shard);
+extern void freed_init (struct freed *freed, struct object *o, pgno_t pgno,
+                        struct map_change *mc);
+/* Begin a change, and take the shard's lock.  EIO: the store has failed, and
+ * nothing is held.  Lock: none held.  Blocks: yes.
+ */
+extern int freed_enter (struct freed *freed);
+extern void freed_leave (struct freed *freed);
 /* A run of entries has left the map; arg is a struct freed (swmeta_run_fn).
  * removed: and nothing took its place, so its charges go too; displaced: its
  * charges are the newcomers'.  Lock: needs the shard's.

@@ -257,9 +257,10 @@ publish_row (struct slice *s, unsigned i, unsigned end)
   int err;
 
   if (s->ents[i].word == 0)
-    err = o->ops->free (o->map, s->pgno + i, end - i, freed_removed, &s->freed);
+    err = o->ops->free (o->map, s->freed.mc, s->pgno + i, end - i,
+                        freed_removed, &s->freed);
   else
-    err = o->ops->build (o->map, s->pgno + i, end - i, &s->ents[i],
+    err = o->ops->build (o->map, s->freed.mc, s->pgno + i, end - i, &s->ents[i],
                          freed_displaced, &s->freed);
   if (err)
     return err;
@@ -339,10 +340,9 @@ slice_end (struct slice *s)
 static int
 slice_try (struct slice *s)
 {
-  struct shard *shard = shard_of (s->o, s->pgno);
   int err;
 
-  freed_init (&s->freed, s->o, shard);
+  freed_init (&s->freed, s->o, s->pgno, &s->req->mc);
   slice_classify (s);
   err = take_units (s->req, s->nr_units);
   if (err)
@@ -350,10 +350,11 @@ slice_try (struct slice *s)
   err = slice_alloc (s);
   if (err == 0)
     err = slice_write (s);
+  if (err == 0)
+    err = freed_enter (&s->freed);
   if (err == 0) {
-    lock_acquire (&shard->lock);
     err = slice_publish (s);
-    lock_release (&shard->lock);
+    freed_leave (&s->freed);
   }
   slice_end (s);
   return err;

@@ -41,7 +41,8 @@ build_zeros (struct request *req, pgno_t pgno, uint64_t nr, struct freed *freed,
   while (nr > 0) {
     uint64_t step = min_u64 (nr, SWBLOCK_PAGES);
     uint64_t nr_displaced = freed->nr_displaced;
-    int err = o->ops->build (o->map, pgno, step, ents, freed_displaced, freed);
+    int err = o->ops->build (o->map, freed->mc, pgno, step, ents,
+                             freed_displaced, freed);
 
     if (err)
       return err;
@@ -101,7 +102,8 @@ zero_shard (struct request *req, uint64_t shard, struct freed *freed,
     if (req->keep && !o->reserved)
       err = zero_and_keep (req, first, end, freed, charged, nr_needed);
     else
-      err = o->ops->free (o->map, first, end - first, freed_removed, freed);
+      err = o->ops->free (o->map, freed->mc, first, end - first, freed_removed,
+                          freed);
     if (err)
       return err;
     request_mark_older (req, first << PAGE_SHIFT,
@@ -137,11 +139,13 @@ one_shard (struct request *req, uint64_t shard)
   struct freed freed;
   int err;
 
-  freed_init (&freed, o, shard_of (o, pgno));
+  freed_init (&freed, o, pgno, &req->mc);
   for (;;) {
-    lock_acquire (&freed.shard->lock);
+    err = freed_enter (&freed);
+    if (err)
+      break;
     err = shard_locked (req, shard, &freed, &charged, &needed);
-    lock_release (&freed.shard->lock);
+    freed_leave (&freed);
     if (err != EAGAIN)
       break;
     freed_give_back (&freed, pgno);
