@@ -15,8 +15,9 @@
  *      has replaced, mark older writes.
  *   5. Give back displaced blocks, unused blocks and units.
  *
- * If a charge was missing in step 4, wait for it now that nothing is held, for
- * who only overwrites must find units and batches; then begin again at 1.
+ * If a charge or a node was missing in step 4, wait for it now that nothing is
+ * held, for who only overwrites must find units and batches; then begin again
+ * at 1.
  *
  * A page is thus old or new at any time, and the old one stands if anything
  * fails.  An error ends the request at once: what follows it is at a higher
@@ -248,6 +249,34 @@ count_uncharged (struct slice *s, uint64_t *nr)
   return 0;
 }
 
+/* Load what the change will take, where pages get blocks and where they lose
+ * them.  A slice touches two leaves of a map at most: those of the first and
+ * the last page that gets a block are all that need to be there.
+ */
+static int
+prepare_rows (struct slice *s)
+{
+  unsigned first = s->nr_pages, end = 0;
+  bool any_free = false;
+  int err = 0;
+
+  for (unsigned i = 0; i < s->nr_pages; i++) {
+    if (is_left_out (s, i))
+      continue;
+    if (s->ents[i].word == 0) {
+      any_free = true;
+      continue;
+    }
+    first = i < first ? i : first;
+    end = i + 1;
+  }
+  if (first < end)
+    err = freed_prepare (&s->freed, s->pgno + first, end - first, true);
+  if (err == 0 && any_free)
+    err = freed_prepare (&s->freed, s->pgno, s->nr_pages, false);
+  return err;
+}
+
 /* Enter pages [i, end): all with blocks, or all zeros. */
 static int
 publish_row (struct slice *s, unsigned i, unsigned end)
@@ -293,7 +322,7 @@ publish_rows (struct slice *s)
   return err;
 }
 
-/* Step 4.  EAGAIN: s->charged must grow to s->needed.
+/* Step 4.  EAGAIN: something is missing, see request_wait ().
  * Lock: needs the shard's.
  */
 static int
@@ -301,11 +330,14 @@ slice_publish (struct slice *s)
 {
   int err = request_may_publish (s->req);
 
+  if (err == 0)
+    err = request_help_older (s->req, s->pgno, &s->freed);
   if (err)
     return err;
-  request_help_older (s->req, s->pgno, &s->freed);
   find_overtaken (s);
-  err = count_uncharged (s, &s->needed);
+  err = prepare_rows (s);
+  if (err == 0)
+    err = count_uncharged (s, &s->needed);
   if (err)
     return err;
   if (s->needed > s->charged) {
@@ -320,6 +352,7 @@ slice_publish (struct slice *s)
 static void
 slice_end (struct slice *s)
 {
+  freed_give_back (&s->freed, s->pgno);
   for (unsigned i = 0; i < s->nr_pages;) {
     unsigned end = run_end (s, i);
     struct space_run run = { swmeta_blkno (s->ents[i].word), end - i };
@@ -330,12 +363,12 @@ slice_end (struct slice *s)
       end = row_end (s, i);
     i = end;
   }
-  freed_give_back (&s->freed, s->pgno);
+  freed_give_back_unnamed (&s->freed, s->pgno);
   space_release (s->o->space, s->nr_units);
 }
 
 /* Steps 1 to 5.  EAGAIN: nothing has changed, and nothing is held but
- * s->charged, which must grow to s->needed.
+ * s->charged; see request_wait ().
  */
 static int
 slice_try (struct slice *s)
@@ -385,13 +418,12 @@ write_slice (struct request *req, pgno_t pgno, unsigned nr_pages,
   s.pgno = pgno;
   s.nr_pages = nr_pages;
   s.buf = buf;
-  s.charged = 0;
+  s.charged = s.needed = 0;
   s.any_partial = false;
   while ((err = slice_try (&s)) == EAGAIN) {
-    err = request_wait_charges (req, s.needed - s.charged);
+    err = request_wait (req, &s.freed, &s.charged, s.needed);
     if (err)
       break;
-    s.charged = s.needed;
   }
   space_uncharge (s.o->space, s.charged);
   space_look (s.o->space);

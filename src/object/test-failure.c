@@ -448,7 +448,7 @@ test_help_fails (void **state)
   assert_true (at > 3);
   for (at = 1; fail_helping (at, CALL_KEEP); at++)
     ;
-  assert_true (at > 30);
+  assert_true (at > 5);
 }
 
 /* Of two errors the one at the lower offset is told. */
