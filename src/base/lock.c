@@ -5,6 +5,9 @@
  * I1. Ranks on the stack rise strictly from bottom to top.
  * I2. A thread that waits on a condition holds that one lock only, so that
  *     no other lock is kept while it sleeps.
+ *
+ * With a simulator's table (task.h) mutexes and conditions are its business,
+ * and the stack is the running task's.
  */
 
 #include <config.h>
@@ -17,14 +20,18 @@
 #include <stdlib.h>
 #include <time.h>
 
-#ifdef FARPAGE_DEBUG
+#include "task.h"
 
-#define HELD_MAX 8
+#ifdef LOCK_CHECKED
 
-static __thread struct {
-  const lock_t *lock[HELD_MAX];
-  unsigned nr;
-} held;
+static __thread struct locks_held held;
+
+void
+locks_held_exchange (struct locks_held *save, const struct locks_held *load)
+{
+  *save = held;
+  held = *load;
+}
 
 static void
 held_push (const lock_t *lock)
@@ -36,7 +43,7 @@ held_push (const lock_t *lock)
              lock->name, lock->rank, top->name, top->rank);
     abort ();
   }
-  assert (held.nr < HELD_MAX);
+  assert (held.nr < LOCKS_HELD_MAX);
   held.lock[held.nr++] = lock;
 }
 
@@ -89,7 +96,7 @@ void
 lock_init (lock_t *lock, enum lock_rank rank, const char *name)
 {
   pthread_mutex_init (&lock->mutex, NULL);
-#ifdef FARPAGE_DEBUG
+#ifdef LOCK_CHECKED
   lock->rank = rank;
   lock->name = name;
 #else
@@ -110,6 +117,10 @@ lock_acquire (lock_t *lock)
   int err;
 
   held_push (lock);
+  if (task_table != NULL) {
+    task_table->acquire (lock);
+    return;
+  }
   err = pthread_mutex_lock (&lock->mutex);
   assert (err == 0);
   (void) err;
@@ -118,11 +129,16 @@ lock_acquire (lock_t *lock)
 void
 lock_release (lock_t *lock)
 {
-  int err = pthread_mutex_unlock (&lock->mutex);
+  int err;
 
+  held_pop (lock);
+  if (task_table != NULL) {
+    task_table->release (lock);
+    return;
+  }
+  err = pthread_mutex_unlock (&lock->mutex);
   assert (err == 0);
   (void) err;
-  held_pop (lock);
 }
 
 void
@@ -149,9 +165,11 @@ cond_wait_until (cond_t *cond, lock_t *lock, uint64_t deadline_ns)
                          .tv_nsec = deadline_ns % 1000000000 };
   int err;
 
-#ifdef FARPAGE_DEBUG
+#ifdef LOCK_CHECKED
   assert (held.nr == 1 && held.lock[0] == lock);
 #endif
+  if (task_table != NULL)
+    return task_table->wait (cond, lock, deadline_ns);
   err = pthread_cond_timedwait (&cond->cond, &lock->mutex, &ts);
   assert (err == 0 || err == ETIMEDOUT);
   return err == 0;
@@ -160,14 +178,20 @@ cond_wait_until (cond_t *cond, lock_t *lock, uint64_t deadline_ns)
 void
 cond_wait (cond_t *cond, lock_t *lock)
 {
-#ifdef FARPAGE_DEBUG
+#ifdef LOCK_CHECKED
   assert (held.nr == 1 && held.lock[0] == lock);
 #endif
-  pthread_cond_wait (&cond->cond, &lock->mutex);
+  if (task_table != NULL)
+    task_table->wait (cond, lock, TASK_NO_DEADLINE);
+  else
+    pthread_cond_wait (&cond->cond, &lock->mutex);
 }
 
 void
 cond_broadcast (cond_t *cond)
 {
-  pthread_cond_broadcast (&cond->cond);
+  if (task_table != NULL)
+    task_table->broadcast (cond);
+  else
+    pthread_cond_broadcast (&cond->cond);
 }

@@ -4,7 +4,7 @@
  * Every lock has a rank from the one table in src/README.md, and a thread
  * takes ranks upward only.  A build with --enable-debug keeps the stack of
  * locks each thread holds and aborts on a wrong rank; other builds pay for a
- * plain pthread mutex and nothing else.
+ * plain pthread mutex and a look whether a simulator has taken over (task.h).
  */
 
 #ifndef FARPAGE_LOCK_H
@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 enum lock_rank {
+  LOCK_FLUSH = 5,   /* one device flush at a time */
   LOCK_STORE = 10,  /* store: table of objects, their open counts */
   LOCK_OBJECT = 20, /* object: handles, owner, sessions */
   LOCK_SHARD = 30,  /* object shard: its part of the map, requests under way */
@@ -24,15 +25,21 @@ enum lock_rank {
   LOCK_VOLUME = 60, /* one volume's blist */
   LOCK_ZONE = 70,   /* memory of page maps */
   LOCK_IO = 80,     /* volume: contexts for I/O */
-  LOCK_BUF = 82,    /* a part of the buffers' hash: who is in which buffer */
-  LOCK_LOG = 84,    /* the log's end */
+  LOCK_NODE = 81,   /* META: is a node of the cut still to be copied */
+  LOCK_LOG = 82,    /* the log's end */
+  LOCK_BUF = 84,    /* a part of the buffers' hash: who is in which buffer */
   LOCK_LIST = 86,   /* dirty and free lists of buffers */
   LOCK_LEAF = 90,   /* nothing is taken under it */
 };
 
+/* Ranks are checked; also in the simulator's build, which tells names. */
+#if defined FARPAGE_DEBUG || defined FARPAGE_SABOTAGE
+#define LOCK_CHECKED
+#endif
+
 typedef struct lock {
   pthread_mutex_t mutex;
-#ifdef FARPAGE_DEBUG
+#ifdef LOCK_CHECKED
   enum lock_rank rank;
   const char *name;
 #endif
@@ -65,6 +72,19 @@ extern void cond_destroy (cond_t *cond);
 extern bool cond_wait_until (cond_t *cond, lock_t *lock, uint64_t deadline_ns);
 extern void cond_wait (cond_t *cond, lock_t *lock);
 extern void cond_broadcast (cond_t *cond);
+
+#ifdef LOCK_CHECKED
+/* The locks that a thread holds, or a simulator's task: it exchanges them when
+ * it lets another task run.
+ */
+#define LOCKS_HELD_MAX 8
+struct locks_held {
+  const lock_t *lock[LOCKS_HELD_MAX];
+  unsigned nr;
+};
+extern void locks_held_exchange (struct locks_held *save,
+                                 const struct locks_held *load);
+#endif
 
 /* LOCK_SCOPE (&x) holds x to the end of the enclosing block. */
 static inline void
