@@ -108,6 +108,10 @@ extern int bufs_create (const struct bufs_config *config, struct bufs **bsp);
 extern void bufs_destroy (struct bufs *bs);
 extern unsigned bufs_nr (const struct bufs *bs);
 
+/* Does this block, whatever the number comes from, lie in one of the volumes?
+ */
+extern bool bufs_has_block (const struct bufs *bs, uint64_t blk);
+
 struct bufs_stat {
   uint64_t nr, nr_free;
   uint64_t nr_clean[BUF_TYPES], nr_dirty[BUF_TYPES]; /* as bufs_nr_dirty () */

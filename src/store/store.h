@@ -30,6 +30,14 @@ enum store_direct {
   STORE_DIRECT_NO
 };
 
+/* What outlives the process and the machine; see docs/contract.md. */
+enum store_durability {
+  STORE_VOLATILE, /* nothing */
+  STORE_FLUSH,    /* what a flush or FUA covered; and, if only the process
+                   * dies, all that was replied */
+  STORE_STRICT,   /* all that was replied */
+};
+
 struct store_volume_config {
   const char *path;     /* NULL: memory */
   uint64_t size_bytes;  /* of memory */
@@ -49,7 +57,15 @@ struct store_config {
   uint64_t lock_wait_ns;        /* for a volume that another process holds */
   const char *default_name;     /* NULL: the only named object */
   unsigned stripe_blocks;       /* 0: 32 */
+  /* Of a durable store, on formatted volumes: */
+  enum store_durability durability;
+  uint64_t cache_bytes;    /* of buffers; 0: CACHE_BYTES */
+  const char *staging_dir; /* a directory on tmpfs; NULL: none */
+  bool swap_keep;          /* unnamed objects are kept like named ones */
+  bool readonly;           /* nothing is written: recovery is in memory */
 };
+
+#define CACHE_BYTES (UINT64_C (64) << 20)
 
 /* Open volumes and make the store; no thread is started.  What goes wrong is
  * told in the log.  Blocks: yes.
@@ -59,7 +75,15 @@ extern int store_open (const struct store_config *config, struct store **sp);
 /* After the last fork: I/O contexts.  Blocks: no. */
 extern int store_start (struct store *s);
 
-/* Nobody is connected any more.  Blocks: yes.  NULL is fine. */
+/* A clean end of a durable store: everything is written, and the next open has
+ * nothing to recover.  No request is under way (store_hold), none comes any
+ * more.  EIO: it has failed.  Blocks: yes.
+ */
+extern int store_stop (struct store *s);
+
+/* Nobody is connected any more; stops a durable store first, if that has not
+ * been done.  Blocks: yes.  NULL is fine.
+ */
 extern void store_close (struct store *s);
 
 /* From now on every request that comes in is held and never answered; returns
