@@ -95,11 +95,32 @@ freed_prepare (struct freed *freed, pgno_t pgno, uint64_t nr, bool build)
   return EAGAIN;
 }
 
+/* ---- building ---- */
+
+int
+freed_build (struct freed *freed, pgno_t pgno, uint64_t nr,
+             const struct swent *ents)
+{
+  struct object *o = freed->o;
+  int err;
+
+  for (;;) {
+    err = o->ops->build (o->map, freed->mc, pgno, nr, ents, freed_displaced,
+                         freed);
+    if (err != EAGAIN)
+      return err;
+    /* Nodes have gone since, with what others removed. */
+    err = freed_prepare (freed, pgno, nr, true);
+    if (err)
+      return err;
+  }
+}
+
 /* ---- nodes ---- */
 
 /* Charges for nr nodes: a reserved object has some of its own (N2). */
 static int
-charge_nodes (struct request *req, unsigned nr)
+charge_nodes (struct request *req, uint64_t nr)
 {
   struct object *o = req->o;
   uint64_t own = atomic_load (&o->nr_node_charges), most;
@@ -138,7 +159,7 @@ get_nodes (struct request *req, unsigned nr)
   while (mc->nr_blks < nr) {
     struct space_run run;
 
-    err = space_alloc (req->o->space, META_HINT, nr - mc->nr_blks, &run);
+    err = space_alloc (req->o->space, SPACE_HINT_META, nr - mc->nr_blks, &run);
     if (err) {
       uncharge_nodes (req->o, nr - mc->nr_blks);
       return err;
@@ -157,7 +178,7 @@ request_put_nodes (struct request *req)
   for (unsigned i = 0; i < mc->nr_blks; i++) {
     struct space_run run = { mc->blks[i], 1 };
 
-    space_free (req->o->space, META_HINT, &run, 1);
+    space_free (req->o->space, SPACE_HINT_META, &run, 1);
   }
   uncharge_nodes (req->o, mc->nr_blks);
   mc->nr_blks = 0;
@@ -202,7 +223,10 @@ unmapped (struct object *o, pgno_t pgno, const struct space_run *runs,
 {
   if (nr_runs == 0)
     return;
-  space_free (o->space, lane_hint (o, pgno), runs, nr_runs);
+  if (object_is_durable (o))
+    parked_data (o->pk, lane_hint (o, pgno), runs, nr_runs, flush_tail (o->fl));
+  else
+    space_free (o->space, lane_hint (o, pgno), runs, nr_runs);
 }
 
 /* Park a block in the first pin of the list that names it. */

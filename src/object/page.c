@@ -128,8 +128,7 @@ static int
 enter_page (struct update *u, const struct swent *ent)
 {
   struct object *o = u->req->o;
-  int err = o->ops->build (o->map, u->freed.mc, u->pgno, 1, ent,
-                           freed_displaced, &u->freed);
+  int err = freed_build (&u->freed, u->pgno, 1, ent);
 
   if (err)
     return err;

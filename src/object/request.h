@@ -44,10 +44,11 @@ struct object {
   uint64_t hint;                    /* [const] tells its lanes from others' */
   _Atomic uint64_t nr_node_charges; /* change.c, N2 */
   /* [const] Of a durable object; else NULL, and false. */
-  struct bufs *bufs;
-  struct flush *flush;
-  struct parked *parked;
-  bool cached, strict, staged;
+  struct bufs *bs;
+  struct flush *fl;
+  struct parked *pk;
+  bool strict, staged;
+  bool cached;      /* [const] reads may go through the page cache */
   const char *name; /* [const] may be NULL */
   struct shard shards[];
 };
@@ -67,7 +68,7 @@ lane_hint (const struct object *o, pgno_t pgno)
 static inline bool
 object_is_durable (const struct object *o)
 {
-  return o->flush != NULL;
+  return o->fl != NULL;
 }
 
 /* A place in a shard's list of changes under way. */
@@ -147,7 +148,6 @@ extern void request_put_nodes (struct request *req);
  * given back when the shard's lock is released.  At most all pages of a shard,
  * and a slice's own.
  */
-#define META_HINT      UINT64_MAX /* of all nodes of all objects */
 #define PIN_RUNS       64u
 #define FREED_RUNS_MAX (SHARD_PAGES + SPACE_HANDOUT_MAX)
 struct freed {
@@ -175,6 +175,9 @@ extern void freed_leave (struct freed *freed);
  */
 extern int freed_prepare (struct freed *freed, pgno_t pgno, uint64_t nr,
                           bool build);
+/* Build entries of pages that were prepared.  EAGAIN as freed_prepare (). */
+extern int freed_build (struct freed *freed, pgno_t pgno, uint64_t nr,
+                        const struct swent *ents);
 /* After EAGAIN: wait for what is missing, charges (*charged grows to needed)
  * and blocks for nodes.  ENOSPC, EIO.  Lock: none held, nor units.
  */

@@ -45,6 +45,7 @@ struct slice {
   uint64_t needed;  /* how many it must be, after EAGAIN */
   struct freed freed;
   bool any_left_out, any_partial;
+  bool zero[SPACE_HANDOUT_MAX];         /* becomes a hole */
   bool left_out[SPACE_HANDOUT_MAX];     /* if any_left_out */
   bool partial[SPACE_HANDOUT_MAX];      /* if any_left_out */
   struct swent ents[SPACE_HANDOUT_MAX]; /* word 0: needs no block (now) */
@@ -80,6 +81,7 @@ slice_classify (struct slice *s)
   for (unsigned i = 0; i < s->nr_pages; i++) {
     bool zero = page_is_zero (s->buf + ((size_t) i << PAGE_SHIFT));
 
+    s->zero[i] = zero;
     s->ents[i] = (struct swent){ .word = zero ? 0 : 1 };
     s->nr_units += !zero;
   }
@@ -289,8 +291,7 @@ publish_row (struct slice *s, unsigned i, unsigned end)
     err = o->ops->free (o->map, s->freed.mc, s->pgno + i, end - i,
                         freed_removed, &s->freed);
   else
-    err = o->ops->build (o->map, s->freed.mc, s->pgno + i, end - i, &s->ents[i],
-                         freed_displaced, &s->freed);
+    err = freed_build (&s->freed, s->pgno + i, end - i, &s->ents[i]);
   if (err)
     return err;
   if (s->ents[i].word != 0) {
@@ -304,8 +305,9 @@ publish_row (struct slice *s, unsigned i, unsigned end)
   return 0;
 }
 
+/* All rows of zeros, or all of the others. */
 static int
-publish_rows (struct slice *s)
+publish_rows (struct slice *s, bool zeros)
 {
   int err = 0;
 
@@ -313,9 +315,9 @@ publish_rows (struct slice *s)
     unsigned end = i + 1;
 
     while (end < s->nr_pages && is_left_out (s, end) == is_left_out (s, i) &&
-           (s->ents[end].word == 0) == (s->ents[i].word == 0))
+           s->zero[end] == s->zero[i])
       end++;
-    if (!is_left_out (s, i))
+    if (!is_left_out (s, i) && s->zero[i] == zeros)
       err = publish_row (s, i, end);
     i = end;
   }
@@ -345,7 +347,9 @@ slice_publish (struct slice *s)
       return EAGAIN;
     s->charged = s->needed;
   }
-  return publish_rows (s);
+  /* What is removed may take nodes with it that the others need. */
+  err = publish_rows (s, false);
+  return err ? err : publish_rows (s, true);
 }
 
 /* Step 5. */

@@ -43,8 +43,7 @@ build_zeros (struct request *req, pgno_t pgno, uint64_t nr, struct freed *freed,
   while (nr > 0) {
     uint64_t step = min_u64 (nr, ZERO_PAGES);
     uint64_t nr_displaced = freed->nr_displaced;
-    int err = o->ops->build (o->map, freed->mc, pgno, step, ents,
-                             freed_displaced, freed);
+    int err = freed_build (freed, pgno, step, ents);
 
     if (err)
       return err;
