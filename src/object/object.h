@@ -24,7 +24,8 @@ struct object_config {
   bool reserved;       /* every page is charged now, until the object ends */
   bool prepared;       /* all memory of its map is made now */
   struct space *space;
-  struct vpool *pool; /* batches; NULL if no volume needs one */
+  struct vpool *pool; /* batches, with room for SPACE_HANDOUT_MAX pages each;
+                       * NULL if no volume needs one */
   struct swzone *zone;
   const char *name; /* for messages; stays the caller's; may be NULL */
   bool cached;      /* reads may go through the page cache */

@@ -4,8 +4,12 @@
  * in part.  The lock is held over the read and the write, so no page is ever
  * torn and no other change comes between.
  *
- * What can wait is had before the lock: a batch, a unit, a block.  If a charge
- * or a node is missing everything is given back, and begun again when it came.
+ * What can wait is had before the lock: room in the buffers, a batch, a unit,
+ * a block, always in this order.  If a charge or a node is missing everything
+ * is given back, and begun again when it came.
+ *
+ * A page of a durable object goes to a buffer, and only when nothing is missing
+ * any more: just before its entry, whose record then never comes without it.
  */
 
 #include <config.h>
@@ -41,6 +45,8 @@ take_units (struct request *req, uint64_t nr)
 
   if (err == 0)
     return 0;
+  if (object_is_durable (req->o) && flush_failed (req->o->fl))
+    return EIO;
   begin_ns = env_now_ns ();
   err = space_acquire (sp, nr, begin_ns + req->units_wait_ns);
   waited_ns = env_now_ns () - begin_ns;
@@ -61,6 +67,7 @@ struct update {
   const void *src;         /* NULL: zeros */
   uint64_t charged;        /* 0 or 1: a promise had but not used yet */
   uint64_t needed;         /* what it must be, after EAGAIN */
+  bool buffered;           /* there is room for it in the buffers */
   struct space_run run;    /* the page's new block; nr 0: used, or none */
   struct swmeta_run was;   /* [shard.lock] what the page is now */
   struct freed freed;
@@ -81,12 +88,7 @@ read_page (struct update *u, void *buf)
     memset (buf, 0, PAGE_BYTES);
     return 0;
   }
-  blkno_t blk = swmeta_blkno (u->was.word);
-
-  err = io_block (o, u->req->batch, VIO_READ, blk, buf);
-  if (err)
-    return err;
-  return io_verify (space_volume (o->space, blk), buf, &ent, 1);
+  return io_read_page (o, u->req->batch, u->pgno, &ent, buf);
 }
 
 /* Write buf to the new block; if that fails retire it and try another. */
@@ -94,7 +96,7 @@ static int
 write_block (struct update *u, void *buf)
 {
   struct object *o = u->req->o;
-  int err = io_block (o, u->req->batch, VIO_WRITE, u->run.blk, buf);
+  int err = io_block (o, u->req->batch, IO_WRITE, u->run.blk, buf);
 
   if (err != EIO)
     return err;
@@ -103,7 +105,7 @@ write_block (struct update *u, void *buf)
   err = space_alloc (o->space, lane_hint (o, u->pgno), 1, &u->run);
   if (err)
     return err;
-  return io_block (o, u->req->batch, VIO_WRITE, u->run.blk, buf);
+  return io_block (o, u->req->batch, IO_WRITE, u->run.blk, buf);
 }
 
 /* All that it takes to give the page an entry: nodes, and a charge if it has
@@ -182,12 +184,16 @@ publish (struct update *u, void *buf)
   if (page_is_zero (buf))
     return publish_zero (u);
   err = ready_page (u);
-  if (err == 0)
+  if (err == 0 && !u->buffered)
     err = write_block (u, buf);
   if (err)
     return err;
   ent.word = swmeta_word (SWMETA_BLOCK, u->run.blk);
-  io_stamp (space_volume (o->space, u->run.blk), buf, &ent, 1);
+  io_stamp (o, space_volume (o->space, u->run.blk), buf, &ent, 1);
+  if (u->buffered) {
+    buf_data_write (o->bs, u->run.blk, buf);
+    u->buffered = false;
+  }
   err = enter_page (u, &ent);
   if (err == 0)
     u->run.nr = 0;
@@ -252,11 +258,9 @@ update_locked (struct update *u)
   return 0;
 }
 
-/* Once, with a unit and a block of its own.  EAGAIN: something is missing, see
- * request_wait ().
- */
+/* With a unit and a block of its own. */
 static int
-update_try (struct update *u)
+update_with_block (struct update *u)
 {
   struct object *o = u->req->o;
   int err = take_units (u->req, 1);
@@ -280,6 +284,28 @@ update_try (struct update *u)
     freed_give_back_unnamed (&u->freed, u->pgno);
   }
   space_release (o->space, 1);
+  return err;
+}
+
+/* Once.  EAGAIN: something is missing, see request_wait (). */
+static int
+update_try (struct update *u)
+{
+  struct object *o = u->req->o;
+  int err = 0;
+
+  u->freed.nr_missing = 0;
+  u->buffered = object_is_durable (o);
+  if (u->buffered) {
+    request_use_batch (u->req, false);
+    err = buf_data_wait (o->bs, 1);
+    if (err)
+      return err;
+    request_use_batch (u->req, true);
+  }
+  err = update_with_block (u);
+  if (u->buffered)
+    buf_data_unreserve (o->bs, 1);
   return err;
 }
 

@@ -112,7 +112,20 @@ request_begin (struct request *req)
       shard->first = e;
     shard->last = e;
   }
-  req->batch = o->pool != NULL ? vbatch_get (o->pool) : NULL;
+  req->batch =
+      o->pool != NULL && !object_is_durable (o) ? vbatch_get (o->pool) : NULL;
+}
+
+void
+request_use_batch (struct request *req, bool use)
+{
+  struct object *o = req->o;
+
+  if (!object_is_durable (o) || o->pool == NULL || use == (req->batch != NULL))
+    return;
+  if (!use)
+    vbatch_put (req->batch);
+  req->batch = use ? vbatch_get (o->pool) : NULL;
 }
 
 void
@@ -138,6 +151,7 @@ int
 request_wait_charges (struct request *req, uint64_t nr)
 {
   struct object *o = req->o;
+  bool had_batch = req->batch != NULL;
   int err;
 
   if (req->deadline_ns == 0)
@@ -145,7 +159,7 @@ request_wait_charges (struct request *req, uint64_t nr)
   /* Others go on meanwhile. */
   vbatch_put (req->batch);
   err = space_charge_wait (o->space, nr, req->deadline_ns);
-  req->batch = o->pool != NULL ? vbatch_get (o->pool) : NULL;
+  req->batch = had_batch ? vbatch_get (o->pool) : NULL;
   return err;
 }
 

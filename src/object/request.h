@@ -105,7 +105,7 @@ struct request {
   const atomic_bool *fenced;
   uint64_t off, bytes;
   bool zero, keep;
-  struct vbatch *batch;   /* NULL if no volume needs one */
+  struct vbatch *batch;   /* NULL if no volume needs one, or not now */
   uint64_t deadline_ns;   /* of its waits for charges; 0: none so far */
   uint64_t units_wait_ns; /* what is left of UNITS_WAIT_NS */
   atomic_bool overtaken;  /* marks, or an edge's, are not all 0 */
@@ -126,6 +126,11 @@ struct request {
  */
 extern void request_begin (struct request *req);
 extern void request_end (struct request *req);
+
+/* A request of a durable object has a batch only where it says so here: room in
+ * the buffers is waited for without.  Lock: none held.  Blocks: yes.
+ */
+extern void request_use_batch (struct request *req, bool use);
 
 /* Where it ends in the object; the object's last page counts as whole. */
 extern uint64_t request_end_padded (const struct request *req);

@@ -15,6 +15,13 @@
  *      has replaced, mark older writes.
  *   5. Give back displaced blocks, unused blocks and units.
  *
+ * Of a durable object, a slice with few pages that need blocks goes to buffers:
+ * there is no step 3, room is waited for before step 2, and the pages are put
+ * into buffers in step 4, when nothing is missing any more, each just before
+ * its entry.  So no buffer has a block that no map names, and no record comes
+ * before its page.  Larger slices go straight to the volumes; for those nodes
+ * are seen to before step 2, so that no data are moved twice.
+ *
  * If a charge or a node was missing in step 4, wait for it now that nothing is
  * held, for who only overwrites must find units and batches; then begin again
  * at 1.
@@ -34,6 +41,8 @@
 #include "io.h"
 #include "request.h"
 
+#define DIRECT_PAGES 16u /* so many go straight to the volumes */
+
 struct slice {
   struct request *req;
   struct object *o;
@@ -41,8 +50,10 @@ struct slice {
   unsigned nr_pages; /* 1 to SPACE_HANDOUT_MAX, in one shard */
   const char *buf;   /* the client's */
   uint64_t nr_units;
-  uint64_t charged; /* promises had but not used yet */
-  uint64_t needed;  /* how many it must be, after EAGAIN */
+  bool buffered;       /* goes to buffers */
+  unsigned nr_buffers; /* room there that is not used yet */
+  uint64_t charged;    /* promises had but not used yet */
+  uint64_t needed;     /* how many it must be, after EAGAIN */
   struct freed freed;
   bool any_left_out, any_partial;
   bool zero[SPACE_HANDOUT_MAX];         /* becomes a hole */
@@ -140,14 +151,27 @@ child_start (struct slice *s, struct child *c, unsigned first, unsigned end)
   const char *src = s->buf + ((size_t) first << PAGE_SHIFT);
   char *from = (char *) (uintptr_t) src;
 
-  if (io_needs_bounce (v, src)) {
+  if (io_needs_bounce (v, src, IO_WRITE)) {
     from = (char *) vbatch_bounce (batch) + ((size_t) first << PAGE_SHIFT);
     memcpy (from, src, run.nr << PAGE_SHIFT);
   }
-  io_stamp (v, src, &s->ents[first], run.nr);
+  io_stamp (s->o, v, src, &s->ents[first], run.nr);
   c->first = first;
   c->end = end;
-  io_start (s->o, batch, &c->io, VIO_WRITE, &run, from);
+  if (object_is_durable (s->o))
+    buf_data_drop (s->o->bs, run.blk, run.nr);
+  io_start (s->o, batch, &c->io, IO_WRITE, &run, from);
+}
+
+static int
+child_end (struct slice *s, const struct child *c)
+{
+  int err = io_error (&c->io);
+
+  if (err == 0 && object_is_durable (s->o))
+    flush_mark_volume (s->o->fl,
+                       blkno_volume (swmeta_blkno (s->ents[c->first].word)));
+  return err;
 }
 
 /* A child failed: its run is retired, its pages go elsewhere, once. */
@@ -167,7 +191,7 @@ child_retry (struct slice *s, const struct child *failed)
     child_start (s, &c, i, end < failed->end ? end : failed->end);
     if (s->req->batch != NULL)
       vbatch_wait (s->req->batch);
-    err = io_error (&c.io);
+    err = child_end (s, &c);
     i = c.end;
   }
   return err;
@@ -193,12 +217,23 @@ slice_write (struct slice *s)
     if (s->req->batch != NULL)
       vbatch_wait (s->req->batch);
     for (unsigned k = 0; k < nr && err == 0; k++) {
-      err = io_error (&child[k].io);
+      err = child_end (s, &child[k]);
       if (err == EIO)
         err = child_retry (s, &child[k]);
     }
   }
   return err;
+}
+
+/* Step 3 of pages that go to buffers. */
+static void
+slice_stamp (struct slice *s)
+{
+  for (unsigned i = 0; i < s->nr_pages; i++)
+    if (s->ents[i].word != 0)
+      io_stamp (s->o,
+                space_volume (s->o->space, swmeta_blkno (s->ents[i].word)),
+                s->buf + ((size_t) i << PAGE_SHIFT), &s->ents[i], 1);
 }
 
 /* Which pages a later request has replaced, wholly or in part: they are left
@@ -279,6 +314,27 @@ prepare_rows (struct slice *s)
   return err;
 }
 
+/* Before step 2 of what goes straight to the volumes: are there nodes for it?
+ * EAGAIN as freed_prepare ().
+ */
+static int
+slice_foresee (struct slice *s)
+{
+  LOCK_SCOPE (&s->freed.shard->lock);
+  return prepare_rows (s);
+}
+
+/* Pages [i, end) become the content of their blocks. */
+static void
+buffer_row (struct slice *s, unsigned i, unsigned end)
+{
+  for (; i < end; i++) {
+    buf_data_write (s->o->bs, swmeta_blkno (s->ents[i].word),
+                    s->buf + ((size_t) i << PAGE_SHIFT));
+    s->nr_buffers--;
+  }
+}
+
 /* Enter pages [i, end): all with blocks, or all zeros. */
 static int
 publish_row (struct slice *s, unsigned i, unsigned end)
@@ -287,6 +343,8 @@ publish_row (struct slice *s, unsigned i, unsigned end)
   uint64_t nr_displaced = s->freed.nr_displaced;
   int err;
 
+  if (s->buffered && s->ents[i].word != 0)
+    buffer_row (s, i, end);
   if (s->ents[i].word == 0)
     err = o->ops->free (o->map, s->freed.mc, s->pgno + i, end - i,
                         freed_removed, &s->freed);
@@ -371,21 +429,18 @@ slice_end (struct slice *s)
   space_release (s->o->space, s->nr_units);
 }
 
-/* Steps 1 to 5.  EAGAIN: nothing has changed, and nothing is held but
- * s->charged; see request_wait ().
- */
+/* Steps 2 to 5. */
 static int
-slice_try (struct slice *s)
+slice_move (struct slice *s)
 {
-  int err;
+  int err = take_units (s->req, s->nr_units);
 
-  freed_init (&s->freed, s->o, s->pgno, &s->req->mc);
-  slice_classify (s);
-  err = take_units (s->req, s->nr_units);
   if (err)
     return err;
   err = slice_alloc (s);
-  if (err == 0)
+  if (err == 0 && s->buffered)
+    slice_stamp (s);
+  else if (err == 0)
     err = slice_write (s);
   if (err == 0)
     err = freed_enter (&s->freed);
@@ -394,6 +449,34 @@ slice_try (struct slice *s)
     freed_leave (&s->freed);
   }
   slice_end (s);
+  return err;
+}
+
+/* Steps 1 to 5.  EAGAIN: nothing has changed, and nothing is held but
+ * s->charged; see request_wait ().
+ */
+static int
+slice_try (struct slice *s)
+{
+  struct object *o = s->o;
+  int err = 0;
+
+  freed_init (&s->freed, o, s->pgno, &s->req->mc);
+  slice_classify (s);
+  s->needed = s->charged;
+  s->any_left_out = false;
+  s->buffered = object_is_durable (o) && s->nr_units < DIRECT_PAGES;
+  s->nr_buffers = s->buffered ? (unsigned) s->nr_units : 0;
+  request_use_batch (s->req, !s->buffered);
+  if (s->nr_buffers > 0)
+    err = buf_data_wait (o->bs, s->nr_buffers);
+  else if (object_is_durable (o) && !s->buffered)
+    err = slice_foresee (s);
+  if (err)
+    return err;
+  err = slice_move (s);
+  if (s->nr_buffers > 0)
+    buf_data_unreserve (o->bs, s->nr_buffers);
   return err;
 }
 
