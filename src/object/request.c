@@ -128,8 +128,22 @@ request_use_batch (struct request *req, bool use)
   req->batch = use ? vbatch_get (o->pool) : NULL;
 }
 
-void
-request_end (struct request *req)
+/* Through the log's end, and not only the request's own records: what it found
+ * done already, as a trim that found holes, or had done by others, must not be
+ * lost either.
+ */
+static int
+wait_for_reply (struct object *o, bool fua)
+{
+  if (!object_is_durable (o))
+    return 0;
+  if (fua || o->strict)
+    return flush_commit (o->fl, flush_tail (o->fl));
+  return o->staged ? 0 : flush_written (o->fl, flush_tail (o->fl));
+}
+
+int
+request_end (struct request *req, int err, bool fua)
 {
   struct object *o = req->o;
   uint64_t first = req->off / SHARD_BYTES;
@@ -145,6 +159,15 @@ request_end (struct request *req)
     *(e->prev != NULL ? &e->prev->next : &shard->first) = e->next;
     *(e->next != NULL ? &e->next->prev : &shard->last) = e->prev;
   }
+  return err ? err : wait_for_reply (o, fua);
+}
+
+int
+strategy_flush (struct object *o, const atomic_bool *fenced)
+{
+  int err = wait_for_reply (o, true);
+
+  return atomic_load (&o->dead) || atomic_load (fenced) ? ESHUTDOWN : err;
 }
 
 int

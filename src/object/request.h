@@ -125,7 +125,12 @@ struct request {
  * batch, when it has been entered.
  */
 extern void request_begin (struct request *req);
-extern void request_end (struct request *req);
+/* It is over, with this result.  If that is 0, and the object is durable, wait
+ * as long as its reply must: fua or a strict store, until the change is
+ * durable; without staging, until it is written.  Returns the result.  Lock:
+ * none held. Blocks: yes.
+ */
+extern int request_end (struct request *req, int err, bool fua);
 
 /* A request of a durable object has a batch only where it says so here: room in
  * the buffers is waited for without.  Lock: none held.  Blocks: yes.

@@ -452,8 +452,9 @@ slice_move (struct slice *s)
   return err;
 }
 
-/* Steps 1 to 5.  EAGAIN: nothing has changed, and nothing is held but
- * s->charged; see request_wait ().
+/* Steps 1 to 5.  EAGAIN: nothing is held but s->charged; see request_wait ().
+ * Some pages may be entered already, which does no harm: they are written
+ * again.
  */
 static int
 slice_try (struct slice *s)
@@ -532,7 +533,7 @@ slice_pages (const struct request *req, pgno_t pgno, uint64_t max)
 
 int
 strategy_write (struct object *o, const atomic_bool *fenced, const void *buf,
-                uint64_t off, uint64_t bytes)
+                uint64_t off, uint64_t bytes, bool fua)
 {
   struct request req;
   const char *p = buf;
@@ -562,6 +563,5 @@ strategy_write (struct object *o, const atomic_bool *fenced, const void *buf,
     p += len;
     bytes -= len;
   }
-  request_end (&req);
-  return err;
+  return request_end (&req, err, fua);
 }

@@ -176,7 +176,7 @@ one_shard (struct request *req, uint64_t shard)
 
 int
 strategy_zero (struct object *o, const atomic_bool *fenced, uint64_t off,
-               uint64_t bytes, bool keep)
+               uint64_t bytes, bool keep, bool fua)
 {
   uint64_t last = (off + bytes - 1) / SHARD_BYTES;
   struct request req;
@@ -196,6 +196,5 @@ strategy_zero (struct object *o, const atomic_bool *fenced, uint64_t off,
     err = one_shard (&req, shard);
   if (req.edge[1].bytes > 0 && err == 0)
     err = page_update (&req, req.edge[1].pgno, 0, req.edge[1].bytes, NULL);
-  request_end (&req);
-  return err;
+  return request_end (&req, err, fua);
 }
