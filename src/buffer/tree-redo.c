@@ -3,9 +3,9 @@
  * ends between two records leaves.  Called by recovery, through the trees'
  * owners; see tree.c.
  *
- * Records NODE are redone in the log's order, records UNNODE behind all others.
- * So a node that was unmade and made again within the log stays where it first
- * was, and records that were for its later place find it there.
+ * Records NODE are redone in the log's order, records UNNODE above the durable
+ * mark behind all others.  So a node that was unmade and made again there stays
+ * where it first was, and records that were for its later place find it there.
  */
 
 #include <config.h>

@@ -342,6 +342,14 @@ objmeta_root (void *map, struct disk_pointer *root, uint64_t *nr_nodes)
   return changed;
 }
 
+uint64_t
+objmeta_nr_nodes (void *map)
+{
+  struct objmeta *m = map;
+
+  return atomic_load (&m->tree.nr_nodes);
+}
+
 const struct map_ops map_durable_ops = {
   .begin = durable_begin,
   .end = durable_end,

@@ -43,6 +43,9 @@ extern int objmeta_create (struct bufs *bs, struct flush *fl,
 extern bool objmeta_root (void *map, struct disk_pointer *root,
                           uint64_t *nr_nodes);
 
+/* How many nodes the map has now. */
+extern uint64_t objmeta_nr_nodes (void *map);
+
 /* Redo of NODE, UNNODE, and MAP, ZERO, FREE.  nr_mapped and nr_zero are
  * changed by as much as the map is.  EIO, too, if the record cannot be right.
  */
