@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 enum lock_rank {
+  LOCK_FLUSH = 5,   /* one device flush at a time */
   LOCK_STORE = 10,  /* store: table of objects, their open counts */
   LOCK_OBJECT = 20, /* object: handles, owner, sessions */
   LOCK_SHARD = 30,  /* object shard: its part of the map, requests under way */
@@ -24,8 +25,9 @@ enum lock_rank {
   LOCK_VOLUME = 60, /* one volume's blist */
   LOCK_ZONE = 70,   /* memory of page maps */
   LOCK_IO = 80,     /* volume: contexts for I/O */
-  LOCK_BUF = 82,    /* a part of the buffers' hash: who is in which buffer */
-  LOCK_LOG = 84,    /* the log's end */
+  LOCK_NODE = 81,   /* META: is a node of the cut still to be copied */
+  LOCK_LOG = 82,    /* the log's end */
+  LOCK_BUF = 84,    /* a part of the buffers' hash: who is in which buffer */
   LOCK_LIST = 86,   /* dirty and free lists of buffers */
   LOCK_LEAF = 90,   /* nothing is taken under it */
 };

@@ -8,8 +8,14 @@
 #define FARPAGE_SABOTAGE_H
 
 /* X (name, the rule it breaks) */
-#define SABOTAGES(X)                                            \
-  X (skip_commit_flush, "a commit flushes every marked volume") \
+#define SABOTAGES(X)                                                           \
+  X (skip_commit_flush, "a commit flushes every marked volume")                \
+  X (mark_before_completion, "a flush is for what was complete when it began") \
+  X (retry_flush, "a failed flush is final")                                   \
+  X (ack_before_log, "a flush is answered when its records are durable")       \
+  X (no_undo, "a node's old image is in the log before it is changed")         \
+  X (ignore_epoch, "a dropped log block never counts again")                   \
+  X (believe_all, "records above the durable mark are verified")               \
   X (free_at_once, "a block is free when its unmapping is durable")
 
 #ifdef FARPAGE_SABOTAGE

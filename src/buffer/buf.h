@@ -17,11 +17,16 @@
  *
  *   dirty META   1/2    a cycle begins at 3/8
  *   dirty DATA   1/4    writers wait before they take a lock (buf_data_wait)
- *   dirty UNDO   1/8    changes wait before they take a lock (change_begin)
+ *   UNDO         1/8    changes wait before they take a lock (change_begin)
  *   the rest     1/8    what loads hold
  *
+ * (of the pool without its VOLUME buffers).  UNDO's share is kept free for it,
+ * and so is a buffer for every DATA page that has been waited for: neither
+ * evicts anything under its caller's locks.
+ *
  * Clean META and DATA stay until their memory is needed (a clock goes round);
- * a buffer with references or dirty never leaves.
+ * a buffer with references never leaves, and to be dirty, or taken for
+ * writing, is a reference.
  *
  * With tags, the pool is memory that outlives the process (staging.h): each
  * dirty DATA and UNDO buffer is named there before it counts as dirty, and no
@@ -66,12 +71,13 @@ struct buf {
   enum buf_type type; /* [while referenced] */
   struct buf_id id;   /* [while referenced] META */
   uint64_t blk;       /* [while referenced] META, DATA: its place; UNDO: lsn */
-  _Atomic unsigned refs;
-  atomic_bool touched; /* since the clock last came by */
-  unsigned flags;      /* [bucket lock] enum buf_flags, buf.c */
-  struct buf *next_hash;
+  _Atomic unsigned refs;   /* and two bits, buf-impl.h */
+  atomic_bool touched;     /* since the clock last came by */
+  unsigned flags;          /* [list lock] enum buf_flags, buf-impl.h */
+  _Atomic uint32_t bucket; /* [bucket lock] of the hash; or none */
+  struct buf *next_hash;   /* [bucket lock] */
   struct buf *prev, *next; /* [list lock] in its type's dirty list, or free */
-  /* META, see flush.c.  [bucket lock] */
+  /* META: flush.c's, all zero when a node is loaded or made.  [node lock] */
   uint64_t dirty_cycle; /* the cycle it was last changed in; 0: never */
   bool fresh;           /* was made in dirty_cycle: nothing to undo */
   bool cut;             /* belongs to the cycle being written, not copied yet */
@@ -84,23 +90,36 @@ struct bufs;
 struct bufs_config {
   struct volume *const *volumes; /* stay the caller's */
   unsigned nr_volumes;
-  const uint8_t *uuid; /* of the store, for nodes' heads */
+  const uint8_t *uuid; /* of the store, for nodes' heads: copied */
   uint64_t cache_bytes;
   void *memory;         /* cache_bytes, page-aligned; NULL: made here */
-  struct buf_tag *tags; /* one a buffer; NULL: none */
+  struct buf_tag *tags; /* one a buffer, all 0; NULL: none */
+  /* Dirty DATA should be written: there is much of it, or somebody waits for
+   * room.  Called with no lock of rank LOCK_BUF or above; must not block.  May
+   * be NULL.
+   */
+  void (*wake) (void *arg);
+  void *arg;
 };
 
 /* EINVAL: too small.  ENOMEM. */
 extern int bufs_create (const struct bufs_config *config, struct bufs **bsp);
-extern void bufs_destroy (struct bufs *bs); /* NULL is fine */
+/* Whatever is dirty or referenced is gone.  NULL is fine. */
+extern void bufs_destroy (struct bufs *bs);
 extern unsigned bufs_nr (const struct bufs *bs);
 
 struct bufs_stat {
-  uint64_t nr, nr_free, nr_clean[BUF_TYPES], nr_dirty[BUF_TYPES];
-  uint64_t nr_running; /* being written */
+  uint64_t nr, nr_free;
+  uint64_t nr_clean[BUF_TYPES], nr_dirty[BUF_TYPES]; /* as bufs_nr_dirty () */
+  uint64_t nr_running;                               /* being written */
   uint64_t nr_hits, nr_loads, nr_evicted;
 };
 extern void bufs_stat (struct bufs *bs, struct bufs_stat *st);
+
+/* META, DATA: buffers that are dirty or being written, each counted once.
+ * UNDO: all that are not free, for an image outlives its own write.  These are
+ * what the shares limit.  Lock: none needed.
+ */
 extern uint64_t bufs_nr_dirty (struct bufs *bs, enum buf_type type);
 extern uint64_t bufs_dirty_max (struct bufs *bs, enum buf_type type);
 
@@ -122,8 +141,8 @@ extern void buf_put (struct bufs *bs, struct buf *b);
  * and a line in the log that names volume, block and what is wrong.  Two
  * threads never want one node at a time: the lock that guards its content is
  * held.  If no buffer is clean (far more threads than buffers) it waits,
- * bounded, then EIO.  quiet: for check and scrub, the buffer is the first to
- * go when it is put.
+ * for a second at most, then EIO.  quiet: for check and scrub, what had to be
+ * read goes when it is put, unless somebody else found it meanwhile.
  * Lock: none of rank LOCK_BUF or above held.  Blocks: yes.
  */
 extern int buf_meta_get (struct bufs *bs, const struct buf_id *id,
@@ -131,47 +150,56 @@ extern int buf_meta_get (struct bufs *bs, const struct buf_id *id,
                          const struct disk_pointer *at, bool quiet,
                          struct buf **bp);
 
-/* The same if it is cached, else NULL.  Blocks: no (but while one reads it). */
+/* The same if it is cached, else NULL.  Hot.  Blocks: no. */
 extern struct buf *buf_meta_find (struct bufs *bs, const struct buf_id *id);
 
 /* A new node, all zero behind its head, referenced, not dirty yet: the caller
- * calls buf_begin () with fresh set.
+ * calls buf_begin () with fresh set.  It has no buffer yet.  NULL: for a second
+ * no buffer was clean.  Lock: none of rank LOCK_BUF or above held.
  */
 extern struct buf *buf_meta_new (struct bufs *bs, const struct buf_id *id,
                                  enum disk_node_type type, uint64_t blk);
 
-/* The node is no more: nobody finds it again, and it is freed when the last
- * reference goes.  Dirty or not.
+/* The node is no more: nobody finds it again, it leaves its dirty list, and it
+ * is freed when the last reference goes; one that is taken for writing is
+ * written.
  */
 extern void buf_meta_drop (struct bufs *bs, struct buf *b);
 
-/* Finish a node's head and CRC for the medium.  Bytes of `to` may be data. */
+/* Finish the node's head (cycle) and CRC for the medium, in its buffer, so
+ * that a clean node is what lies on the medium, then copy it.  to may be
+ * b->data, or NULL: no copy.
+ */
 extern void buf_meta_seal (struct buf *b, uint64_t cycle, void *to);
 
-/* NULL, or what is wrong with a node as it was read from blk. */
+/* NULL, or what is wrong with a node as it was read from blk.  uuid, id NULL,
+ * type 0: not looked at.
+ */
 extern const char *buf_node_error (const struct disk_node *node,
                                    const uint8_t *uuid, const struct buf_id *id,
                                    unsigned type, uint64_t blk);
 
 /* ---- DATA ---- */
 
-/* Wait until nr more pages may become dirty, and reserve them.  EIO: the
- * store has failed.  Lock: none held.  Blocks: yes.
+/* Wait until nr more pages may become dirty, and reserve them, first come,
+ * first served.  nr is at most bufs_dirty_max ().  EIO: the store has failed,
+ * or for a second no buffer was clean.  Lock: none held.  Blocks: yes.
  */
 extern int buf_data_wait (struct bufs *bs, unsigned nr);
 extern void buf_data_unreserve (struct bufs *bs, unsigned nr);
 
 /* A reserved page becomes the content of block blk: copied, tagged, dirty and
- * found by all when this returns.  An old clean buffer of blk is dropped.
- * Lock: any below LOCK_BUF.
+ * found by all when this returns.  An old buffer of blk is dropped, dirty or
+ * not.  Lock: any below LOCK_BUF.  Blocks: no.
  */
 extern void buf_data_write (struct bufs *bs, uint64_t blk, const void *page);
 
 /* If block blk is in a buffer, copy it out. */
 extern bool buf_data_read (struct bufs *bs, uint64_t blk, void *page);
 
-/* Blocks are about to be written past the buffers: forget clean ones.  No
- * dirty one of these blocks exists: they were free.
+/* Blocks are about to be written past the buffers: forget what they hold.  If
+ * one is just being written (it was given up before it had a record) this
+ * waits until that is over.  Lock: any below LOCK_BUF.
  */
 extern void buf_data_drop (struct bufs *bs, uint64_t blk, uint64_t nr);
 
@@ -183,33 +211,39 @@ extern struct buf *buf_volume (struct bufs *bs, unsigned volume);
 /* ---- UNDO ---- */
 
 /* A buffer for log block lsn, zeroed; within the share, which the caller has
- * credit for (change_begin).  It is dirty at once.
+ * credit for (change_begin): never NULL.  It is dirty at once, which keeps it;
+ * buf_ref () for who needs it for longer.  Calls follow each other as lsns do.
+ * Lock: any below LOCK_BUF.
  */
 extern struct buf *buf_undo_new (struct bufs *bs, uint64_t lsn);
 
 /* ---- dirty lists and writing (flush.c) ---- */
 
-/* META becomes dirty, or stays it, and is on the list of the current cycle. */
+/* META becomes dirty, or stays it, and is on the list of the current cycle,
+ * also while it is written for the one before.  Lock: any below LOCK_LIST.
+ */
 extern void buf_meta_dirty (struct bufs *bs, struct buf *b);
 
-/* Take up to max buffers off the type's dirty list into to[], oldest first,
- * each with a reference; DATA is then sorted by volume and block, neighbours
- * beside each other.  They count as running until buf_written ().
+/* Take up to max buffers off the type's dirty list into to[], oldest first
+ * (UNDO: by lsn), each with a reference; DATA is then sorted by volume and
+ * block, neighbours beside each other.  They count as running until
+ * buf_written (), which is not called for a write that failed: those stay as
+ * they are, and are found by all.
  */
 extern unsigned bufs_take (struct bufs *bs, enum buf_type type, struct buf **to,
                            unsigned max);
 
-/* One transfer of the caller's making: nr blocks from place off of a volume on
- * come from these pages.
- */
+/* A page and its place. */
 struct buf_io {
-  uint64_t volume, first; /* in blocks */
-  void *page;
-  int error; /* result */
+  uint64_t volume, first; /* first: its block, from the volume's start */
+  void *page;             /* page-aligned */
+  int error;              /* result */
 };
 
-/* Write all, neighbours in one transfer, VIO_MAX transfers at a time; every
- * io.error is set.  Returns the first error.  Blocks: yes.
+/* Write all, in the caller's order, what follows each other on a volume in one
+ * transfer (BUF_RUN_MAX), VIO_MAX transfers at a time; every io.error is set.
+ * Returns the first error.  Lock: none of rank LOCK_IO or above held.
+ * Blocks: yes.
  */
 extern int bufs_write (struct bufs *bs, struct vbatch *batch,
                        struct buf_io *ios, unsigned nr);

@@ -55,7 +55,6 @@ struct flush_config {
   struct volume *const *volumes;
   unsigned nr_volumes;
   struct supers *supers; /* slots of all volumes, the root's chosen */
-  bool strict;
   const struct flush_ops *ops;
   void *arg;
 };
@@ -70,6 +69,11 @@ extern int flush_start (struct flush *fl);
  */
 extern int flush_close (struct flush *fl);
 extern void flush_destroy (struct flush *fl); /* NULL is fine */
+
+/* The staging file that belongs to the store from now on (0: none), durable on
+ * return.  Before flush_start ().
+ */
+extern int flush_set_staging (struct flush *fl, uint64_t id);
 
 /* ---- changes ---- */
 
@@ -88,6 +92,12 @@ struct change {
 extern int change_begin (struct flush *fl, unsigned nr_nodes,
                          struct change *ch);
 extern void change_end (struct flush *fl, struct change *ch);
+
+/* For before_cut (): a change that does not wait for room, which only the
+ * cycle under way would make.  The nodes that all of these change in a cycle
+ * are the free map's and a few of the table's: room is kept for those.
+ */
+extern void change_begin_cut (struct flush *fl, struct change *ch);
 
 /* b is about to change: its UNDO is laid if this is the first time in the
  * cycle (true is returned: whoever points to b must take over the cycle's
@@ -126,6 +136,8 @@ extern int flush_written (struct flush *fl, uint64_t lsn);
 
 /* Begin a commit soon, nobody waits: parked blocks are wanted. */
 extern void flush_kick (struct flush *fl);
+/* Begin to write what is dirty; for bufs_config.wake. */
+extern void flush_wake (struct flush *fl);
 /* One whole cycle; returns when its superblock is durable. */
 extern int flush_run_cycle (struct flush *fl);
 
@@ -141,7 +153,6 @@ struct flush_stat {
   uint64_t cycle, epoch, tail_lsn, durable_lsn, redo_lsn, ring_blocks;
   uint64_t nr_commits, nr_cycles, nr_device_flushes;
   uint64_t bytes_data, bytes_log, bytes_meta; /* written to volumes */
-  bool staged;
 };
 extern void flush_stat (struct flush *fl, struct flush_stat *st);
 

@@ -19,10 +19,11 @@ struct lane {
 
 struct space_volume {
   lock_t lock;
-  struct volume *volume;    /* [const] */
-  struct blist *bl;         /* [lock] */
-  _Atomic uint64_t nr_free; /* of bl; written under lock */
-  int64_t credit;           /* [space.lock] turn in the rotation */
+  struct volume *volume;     /* [const] */
+  uint64_t first, nr_blocks; /* [const] of the pool's; bl is taken below */
+  struct blist *bl;          /* [lock] */
+  _Atomic uint64_t nr_free;  /* of bl; written under lock */
+  int64_t credit;            /* [space.lock] turn in the rotation */
 } __attribute__ ((aligned (64)));
 
 /* Someone waiting for units, in the order of arrival. */

@@ -11,7 +11,10 @@
  *   free --> taken   [vbatch_start_fd]: until vbatch_wait () puts a request
  *                     for it into the ring; with the sync engine it is run
  *                     to its end at once
- *   taken -> taken   [slot_advance]: short, EINTR, EAGAIN: the rest again
+ *   taken -> taken   [slot_advance]: short, EINTR, EAGAIN: the rest again;
+ *                     one that stopped inside an element of iov goes on with
+ *                     the rest of that element, alone, and then with the
+ *                     elements behind it, so that no iov is copied or changed
  *   taken -> free    [slot_over]: all bytes moved, or an error
  *
  * I1. In vbatch_wait () a taken slot has exactly one request in its ring:
@@ -63,6 +66,7 @@ struct slot {
   int fd;
   uint64_t pos; /* in fd, of io's first byte */
   unsigned nr_retries;
+  struct iovec rest; /* what a request under way points to */
 };
 
 struct vbatch {
@@ -126,7 +130,7 @@ slot_advance (struct slot *s, ssize_t res)
     if (io->done == io->bytes)
       return slot_over (s, 0);
     /* Past the page cache a request must begin on a block of the medium. */
-    if (io->volume->direct)
+    if (io->volume->direct && !io->cached)
       io->done &= ~(size_t) PAGE_MASK;
   }
   if (io->done > before) {
@@ -140,14 +144,23 @@ slot_advance (struct slot *s, ssize_t res)
   return false;
 }
 
-static struct iovec
-slot_rest (const struct slot *s)
+/* What the next request moves: some whole elements of io's iov, or one piece
+ * in s->rest.
+ */
+static const struct iovec *
+slot_rest (struct slot *s, unsigned *nrp)
 {
   const struct vio *io = s->io;
+  unsigned i;
 
-  return (struct iovec){ .iov_base = (char *) io->buf + io->done,
-                         .iov_len = min_u64 (io->bytes - io->done,
-                                             REQUEST_BYTES_MAX) };
+  s->rest = vio_rest (io, io->done, &i);
+  if (io->iov != NULL && s->rest.iov_base == io->iov[i].iov_base) {
+    *nrp = io->nr_iov - i;
+    return &io->iov[i];
+  }
+  s->rest.iov_len = min_u64 (s->rest.iov_len, REQUEST_BYTES_MAX);
+  *nrp = 1;
+  return &s->rest;
 }
 
 /* ---- the engine without io_uring ---- */
@@ -158,14 +171,15 @@ sync_run (struct slot *s)
   bool over;
 
   do {
-    struct iovec iov = slot_rest (s);
+    unsigned nr;
+    const struct iovec *iov = slot_rest (s, &nr);
     off_t pos = (off_t) (s->pos + s->io->done);
     ssize_t n;
 
     if (s->io->op == VIO_READ)
-      n = preadv2 (s->fd, &iov, 1, pos, 0);
+      n = preadv2 (s->fd, iov, (int) nr, pos, 0);
     else
-      n = pwritev2 (s->fd, &iov, 1, pos, 0);
+      n = pwritev2 (s->fd, iov, (int) nr, pos, 0);
     over = slot_advance (s, n < 0 ? -errno : n);
   } while (!over);
 }
@@ -194,14 +208,22 @@ static void
 uring_queue (struct vbatch *b, struct slot *s)
 {
   struct io_uring_sqe *sqe = io_uring_get_sqe (&b->ring);
-  struct iovec iov = slot_rest (s);
+  unsigned nr;
+  const struct iovec *iov = slot_rest (s, &nr);
   uint64_t pos = s->pos + s->io->done;
+  bool read = s->io->op == VIO_READ;
 
   assert (sqe != NULL); /* I1 */
-  if (s->io->op == VIO_READ)
-    io_uring_prep_read (sqe, s->fd, iov.iov_base, (unsigned) iov.iov_len, pos);
+  if (iov != &s->rest && read)
+    io_uring_prep_readv (sqe, s->fd, iov, nr, pos);
+  else if (iov != &s->rest)
+    io_uring_prep_writev (sqe, s->fd, iov, nr, pos);
+  else if (read)
+    io_uring_prep_read (sqe, s->fd, iov->iov_base, (unsigned) iov->iov_len,
+                        pos);
   else
-    io_uring_prep_write (sqe, s->fd, iov.iov_base, (unsigned) iov.iov_len, pos);
+    io_uring_prep_write (sqe, s->fd, iov->iov_base, (unsigned) iov->iov_len,
+                         pos);
   io_uring_sqe_set_data (sqe, s);
 }
 
@@ -260,7 +282,9 @@ uring_round (struct vbatch *b)
   }
 }
 
-/* A ring that can read and write, else the errno. */
+/* A ring that can read and write, else the errno.  (READV and WRITEV are
+ * older than the two that are asked for.)
+ */
 static int
 uring_open (struct io_uring *ring)
 {

@@ -125,12 +125,9 @@ sleep_ns (uint64_t ns)
 static int
 inner_move (struct fault *f, const struct vio *io)
 {
-  struct vio inner = { .volume = f->inner,
-                       .op = io->op,
-                       .off = io->off,
-                       .buf = io->buf,
-                       .bytes = io->bytes };
+  struct vio inner = *io;
 
+  inner.volume = f->inner;
   vio_run (&inner);
   return inner.error;
 }
@@ -147,7 +144,9 @@ corrupt (struct fault *f, const struct vio *io, uint64_t at)
   int err;
 
   if (io->op == VIO_READ) {
-    ((uint8_t *) io->buf)[at - io->off] ^= 1;
+    unsigned part;
+
+    *(uint8_t *) vio_rest (io, at - io->off, &part).iov_base ^= 1;
     return 0;
   }
   err = inner_move (f, &copy);

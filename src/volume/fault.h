@@ -51,7 +51,9 @@ extern bool fault_wait_held (struct volume *v, int rule, unsigned nr,
 extern void fault_release (struct volume *v, int rule);
 /* Transfers the rule has acted on. */
 extern unsigned fault_nr_hits (struct volume *v, int rule);
-/* The next flushes fail with this error; 0 = no more. */
+/* The next flushes fail with this error; 0 = no more, but a volume whose flush
+ * has failed once stays failed (volume_flush ()).
+ */
 extern void fault_fail_flush (struct volume *v, int error);
 
 #endif /* FARPAGE_FAULT_H */

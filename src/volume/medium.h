@@ -18,6 +18,24 @@ extern void medium_fini (struct volume *v);
 /* The transfer is over: keep the result, count and tell an error. */
 extern void vio_finish (struct vio *io, int error);
 
+/* A transfer's memory is one part, buf, or the elements of iov. */
+static inline unsigned
+vio_nr_parts (const struct vio *io)
+{
+  return io->iov != NULL ? io->nr_iov : 1;
+}
+
+static inline struct iovec
+vio_part (const struct vio *io, unsigned i)
+{
+  return io->iov != NULL ? io->iov[i] : (struct iovec){ io->buf, io->bytes };
+}
+
+/* What is left of the part that holds byte at of the transfer, from that byte
+ * on; *ip: which part.
+ */
+extern struct iovec vio_rest (const struct vio *io, size_t at, unsigned *ip);
+
 /* ---- batch.c ---- */
 
 /* Begin to move io's bytes from or to fd, whose byte pos is io's first. */
@@ -26,6 +44,31 @@ extern void vbatch_start_fd (struct vbatch *batch, struct vio *io, int fd,
 
 /* The whole transfer in the calling thread, with no pool.  Blocks: yes. */
 extern void vio_run (struct vio *io);
+
+/* ---- path.c: a path before it is a volume.  Errors are told and returned as
+ * volume_open_path () says.  Blocks: yes.
+ */
+
+/* Is it a block device?  EINVAL: it is neither that nor a regular file. */
+extern int path_type (const char *path, bool *blockp);
+
+/* Open it and lock it, waiting for wait_ns until others let go. */
+extern int path_open (const char *path, bool block, uint64_t wait_ns, int *fdp);
+
+extern int path_size (int fd, const char *path, bool block, uint64_t *sizep);
+
+/* Give a regular file all its blocks. */
+extern int path_allocate (int fd, const char *path, uint64_t size_bytes);
+
+/* Make fd O_DIRECT if a page at any page's place can be moved that way; else
+ * a positive errno, which is not told.
+ */
+extern int path_direct (int fd, bool block);
+
+/* A second descriptor of the open path, read-only and through the page
+ * cache.
+ */
+extern int path_cached (int fd, const char *path, int *fdp);
 
 /* ---- label.c: the label in the first bytes of a path volume ---- */
 

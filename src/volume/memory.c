@@ -153,10 +153,15 @@ memory_start (struct volume *v, struct vbatch *batch, struct vio *io)
   char *place = memory_of (v)->base + io->off;
 
   (void) batch;
-  if (io->op == VIO_READ)
-    memcpy (io->buf, place, io->bytes);
-  else
-    memcpy (place, io->buf, io->bytes);
+  for (unsigned i = 0; i < vio_nr_parts (io); i++) {
+    struct iovec part = vio_part (io, i);
+
+    if (io->op == VIO_READ)
+      memcpy (part.iov_base, place, part.iov_len);
+    else
+      memcpy (place, part.iov_base, part.iov_len);
+    place += part.iov_len;
+  }
   io->done = io->bytes;
 }
 

@@ -246,17 +246,60 @@ test_corrupt_write (void **state)
   assert_memory_equal (t->buf, want, sizeof want);
 }
 
+/* The byte is found in the second element, of a read and of a write. */
+static void
+test_corrupt_scattered (void **state)
+{
+  struct rig *t = *state;
+  struct fault_rule rule = {
+    .action = FAULT_CORRUPT, .off = PAGE_BYTES + 5, .bytes = 1, .count = 1
+  };
+  struct iovec iov[2] = { { t->buf + 3 * PAGE_BYTES, PAGE_BYTES },
+                          { t->buf, 2 * PAGE_BYTES } };
+  struct vio io = {
+    .volume = t->v, .iov = iov, .nr_iov = 2, .bytes = 3 * PAGE_BYTES
+  };
+
+  for (int op = VIO_READ; op <= VIO_WRITE; op++) {
+    memset (t->buf, 0, 4 * PAGE_BYTES);
+    assert_int_equal (move (t, VIO_WRITE, 0, 4), 0);
+    rule.op = io.op = (enum vio_op) op;
+    fault_add (t->v, &rule);
+    vio_start (NULL, &io);
+    assert_int_equal (io.error, 0);
+    assert_int_equal (io.done, io.bytes);
+    assert_int_equal (t->buf[5], op == VIO_READ);
+    t->buf[5] = 0;
+    for (unsigned i = 0; i < 4 * PAGE_BYTES; i++)
+      assert_int_equal (t->buf[i], 0);
+    assert_int_equal (move (t, VIO_READ, 0, 4), 0);
+    assert_int_equal (t->buf[PAGE_BYTES + 5], op == VIO_WRITE);
+  }
+}
+
 static void
 test_flush_fails (void **state)
 {
   struct rig *t = *state;
 
   fault_fail_flush (t->v, ERROR_OURS);
-  assert_int_equal (volume_flush (t->v), ERROR_OURS);
-  assert_int_equal (volume_flush (t->v), ERROR_OURS);
-  assert_int_equal (t->v->nr_errors, 2);
   fault_fail_flush (t->v, 0);
   assert_int_equal (volume_flush (t->v), 0);
+  fault_fail_flush (t->v, ERROR_OURS);
+  assert_int_equal (volume_flush (t->v), ERROR_OURS);
+  assert_int_equal (test_log_has ("flush failed: "), 1);
+  /* It is not the medium that fails now, and it stays so. */
+  fault_fail_flush (t->v, 0);
+  assert_int_equal (volume_flush (t->v), EIO);
+  assert_int_equal (t->v->nr_errors, 2);
+  assert_int_equal (test_log_has ("flush failed: "), 1);
+  memset (t->buf, 8, 4 * PAGE_BYTES);
+  assert_int_equal (move (t, VIO_WRITE, 0, 4), EIO);
+  assert_int_equal (volume_write (t->v, 0, t->buf, PAGE_BYTES), EIO);
+  assert_int_equal (volume_trim (t->v, 0, PAGE_BYTES), EIO);
+  assert_int_equal (t->v->nr_errors, 4);
+  assert_int_equal (move (t, VIO_READ, 0, 4), 0); /* reads go on */
+  assert_int_equal (t->buf[0], 0);                /* nothing was written */
 }
 
 /* ---- held ---- */
@@ -368,12 +411,19 @@ int
 main (void)
 {
   const struct CMUnitTest tests[] = {
-    CASES (test_nothing),        CASES (test_fail),
-    CASES (test_skip_and_count), CASES (test_range),
-    CASES (test_order_of_rules), CASES (test_delay),
-    CASES (test_corrupt_read),   CASES (test_corrupt_write),
-    CASES (test_flush_fails),    CASES (test_hold),
-    CASES (test_hold_counts),    CASES (test_clear_lets_go),
+    CASES (test_nothing),
+    CASES (test_fail),
+    CASES (test_skip_and_count),
+    CASES (test_range),
+    CASES (test_order_of_rules),
+    CASES (test_delay),
+    CASES (test_corrupt_read),
+    CASES (test_corrupt_write),
+    CASES (test_corrupt_scattered),
+    CASES (test_flush_fails),
+    CASES (test_hold),
+    CASES (test_hold_counts),
+    CASES (test_clear_lets_go),
   };
 
   return cmocka_run_group_tests (tests, test_begin, test_end);

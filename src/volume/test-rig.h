@@ -27,13 +27,19 @@ static const struct config configs[] = {
 #define BOUNCE     (128 * 1024)
 #define POOL_NR    3
 #define QUARTER    (DATA_BYTES / 2) /* of the bytes of both volumes */
+#define NR_PAGES   (QUARTER / PAGE_BYTES)
 
 struct rig {
   const struct config *config;
   struct volume *v[NR_VOLUMES];
   struct vpool *pool;
   uint8_t *buf[VIO_MAX]; /* QUARTER bytes each */
+  bool cached;           /* reads are */
+  bool scatter;          /* page by page, the last of the buffer first */
+  struct iovec iov[VIO_MAX][NR_PAGES];
 };
+
+_Static_assert(NR_PAGES == VIO_IOV_MAX, "as many as may be");
 
 static bool uring_works;
 
@@ -141,11 +147,22 @@ rig_blocks (struct rig *t, int nr)
 static inline struct vio
 quarter (struct rig *t, enum vio_op op, unsigned i)
 {
-  return (struct vio){ .volume = t->v[i / 2],
-                       .op = op,
-                       .off = i % 2 * QUARTER,
-                       .buf = t->buf[i],
-                       .bytes = QUARTER };
+  struct vio io = { .volume = t->v[i / 2],
+                    .op = op,
+                    .cached = t->cached && op == VIO_READ,
+                    .off = i % 2 * QUARTER,
+                    .buf = t->buf[i],
+                    .bytes = QUARTER };
+
+  for (unsigned j = 0; t->scatter && j < NR_PAGES; j++)
+    t->iov[i][j] = (struct iovec){ t->buf[i] + (NR_PAGES - 1 - j) * PAGE_BYTES,
+                                   PAGE_BYTES };
+  if (t->scatter) {
+    io.buf = NULL;
+    io.iov = t->iov[i];
+    io.nr_iov = NR_PAGES;
+  }
+  return io;
 }
 
 static inline void
@@ -161,30 +178,55 @@ move_all (struct rig *t, enum vio_op op, struct vio io[VIO_MAX])
   vbatch_put (b);
 }
 
+/* What the i-th transfer's memory is when its place on the volume has the
+ * pattern of this round.
+ */
+static inline void
+fill_one (struct rig *t, uint8_t *buf, unsigned i, uint64_t round)
+{
+  for (unsigned j = 0; j < NR_PAGES; j++)
+    test_pattern (buf + (t->scatter ? NR_PAGES - 1 - j : j) * PAGE_BYTES,
+                  PAGE_BYTES, i * QUARTER + j * PAGE_BYTES, round);
+}
+
 static inline void
 fill (struct rig *t, uint64_t round)
 {
   for (unsigned i = 0; i < VIO_MAX; i++)
-    test_pattern (t->buf[i], QUARTER, i * QUARTER, round);
+    fill_one (t, t->buf[i], i, round);
+}
+
+static inline void
+forget (struct rig *t)
+{
+  for (unsigned i = 0; i < VIO_MAX; i++)
+    memset (t->buf[i], 0xdd, QUARTER);
+}
+
+/* All was moved, and memory is as fill () makes it. */
+static inline void
+expect_moved (struct rig *t, const struct vio io[VIO_MAX], uint64_t round)
+{
+  uint8_t *want = test_pages (QUARTER);
+
+  for (unsigned i = 0; i < VIO_MAX; i++) {
+    fill_one (t, want, i, round);
+    assert_int_equal (io[i].error, 0);
+    assert_int_equal (io[i].done, QUARTER);
+    assert_memory_equal (t->buf[i], want, QUARTER);
+  }
+  free (want);
 }
 
 /* All of both volumes must be the pattern of this round. */
 static inline void
 expect_all (struct rig *t, uint64_t round)
 {
-  uint8_t *want = test_pages (QUARTER);
   struct vio io[VIO_MAX];
 
-  for (unsigned i = 0; i < VIO_MAX; i++)
-    memset (t->buf[i], 0xdd, QUARTER);
+  forget (t);
   move_all (t, VIO_READ, io);
-  for (unsigned i = 0; i < VIO_MAX; i++) {
-    test_pattern (want, QUARTER, i * QUARTER, round);
-    assert_int_equal (io[i].error, 0);
-    assert_int_equal (io[i].done, QUARTER);
-    assert_memory_equal (t->buf[i], want, QUARTER);
-  }
-  free (want);
+  expect_moved (t, io, round);
 }
 
 static inline void

@@ -34,7 +34,7 @@ static void
 test_random_ranges (void **state)
 {
   struct rig *t = rig_of (state);
-  uint64_t seed = test_seed (), nr_pages = QUARTER / PAGE_BYTES;
+  uint64_t seed = test_seed ();
   uint8_t *model = test_pages (VIO_MAX * QUARTER);
 
   write_all_ok (t, 1);
@@ -45,8 +45,8 @@ test_random_ranges (void **state)
     struct vio io[VIO_MAX];
 
     for (unsigned i = 0; i < VIO_MAX; i++) {
-      uint64_t first = test_random (&seed) % nr_pages;
-      uint64_t nr = 1 + test_random (&seed) % min_u64 (32, nr_pages - first);
+      uint64_t first = test_random (&seed) % NR_PAGES;
+      uint64_t nr = 1 + test_random (&seed) % min_u64 (32, NR_PAGES - first);
       enum vio_op op = test_random (&seed) % 2 ? VIO_READ : VIO_WRITE;
 
       io[i] = quarter (t, op, i);
@@ -67,6 +67,121 @@ test_random_ranges (void **state)
     }
   }
   free (model);
+}
+
+/* What is written scattered is read in one piece, and the reverse. */
+static void
+test_scattered (void **state)
+{
+  struct rig *t = rig_of (state);
+
+  for (uint64_t round = 1; round < 5; round++) {
+    t->scatter = round % 2;
+    write_all_ok (t, round);
+    expect_all (t, round);
+    t->scatter = !t->scatter;
+    expect_all (t, round);
+  }
+}
+
+/* Elements of one to eight pages, with gaps between them that stay. */
+static void
+test_elements (void **state)
+{
+  struct rig *t = rig_of (state);
+  struct iovec iov[VIO_IOV_MAX];
+  uint64_t seed = test_seed ();
+  uint8_t *model = test_pages (QUARTER);
+
+  for (uint64_t round = 1; round < 100; round++) {
+    struct vbatch *b = vbatch_get (t->pool);
+    struct vio io = { .volume = t->v[0], .iov = iov };
+    size_t at = 0;
+
+    memset (t->buf[0], (int) round, QUARTER);
+    memcpy (model, t->buf[0], QUARTER);
+    while (at + 16 * PAGE_BYTES < QUARTER / 2) {
+      size_t bytes = (1 + test_random (&seed) % 8) * PAGE_BYTES;
+
+      at += test_random (&seed) % 3 * PAGE_BYTES;
+      iov[io.nr_iov++] = (struct iovec){ t->buf[0] + at, bytes };
+      test_pattern (model + at, bytes, io.bytes, round);
+      io.bytes += bytes;
+      at += bytes;
+    }
+    test_pattern (t->buf[1], io.bytes, 0, round);
+    assert_int_equal (volume_write (t->v[0], QUARTER, t->buf[1], io.bytes), 0);
+    io.off = QUARTER;
+    vio_start (b, &io);
+    vbatch_wait (b);
+    vbatch_put (b);
+    assert_int_equal (io.error, 0);
+    assert_memory_equal (t->buf[0], model, QUARTER);
+  }
+  free (model);
+}
+
+/* A cached read sees each write at once, and a trim; its memory may be
+ * anywhere.
+ */
+static void
+test_cached (void **state)
+{
+  struct rig *t = rig_of (state);
+  uint8_t *odd = (uint8_t *) test_pages (QUARTER + PAGE_BYTES) + 3;
+  uint8_t *want = test_pages (QUARTER);
+  struct iovec iov[2] = { { odd + MIB / 2, MIB / 2 }, { odd, MIB / 2 } };
+  struct vio io = { .volume = t->v[1], .cached = true, .bytes = QUARTER };
+  struct vbatch *b = vbatch_get (t->pool);
+
+  t->cached = true;
+  for (uint64_t round = 1; round < 20; round++) {
+    write_all_ok (t, round);
+    expect_all (t, round);
+    io.buf = odd;
+    io.iov = round % 2 ? iov : NULL;
+    io.nr_iov = 2;
+    vio_start (b, &io);
+    vbatch_wait (b);
+    assert_int_equal (io.error, 0);
+    test_pattern (want, QUARTER, 2 * QUARTER, round);
+    assert_memory_equal (io.iov ? iov[0].iov_base : odd, want, MIB / 2);
+    assert_memory_equal (io.iov ? odd : odd + MIB / 2, want + MIB / 2, MIB / 2);
+  }
+  assert_int_equal (volume_trim (t->v[1], 0, QUARTER), 0);
+  io.iov = NULL;
+  vio_start (b, &io);
+  vbatch_wait (b);
+  memset (want, 0, QUARTER);
+  assert_memory_equal (odd, want, QUARTER);
+  vbatch_put (b);
+  free (odd - 3);
+  free (want);
+}
+
+/* With no pool, and one that is used up does not matter. */
+static void
+test_alone (void **state)
+{
+  struct rig *t = rig_of (state);
+  struct vbatch *b[POOL_NR];
+
+  for (unsigned i = 0; i < POOL_NR; i++)
+    b[i] = vbatch_get (t->pool);
+  fill (t, 7);
+  for (unsigned i = 0; i < VIO_MAX; i++)
+    assert_int_equal (
+        volume_write (t->v[i / 2], i % 2 * QUARTER, t->buf[i], QUARTER), 0);
+  memset (t->buf[0], 0, QUARTER);
+  assert_int_equal (volume_read (t->v[1], QUARTER, t->buf[0], QUARTER), 0);
+  assert_memory_equal (t->buf[0], t->buf[3], QUARTER);
+  assert_int_equal (
+      volume_read (t->v[0], PAGE_BYTES, t->buf[0] + PAGE_BYTES, PAGE_BYTES), 0);
+  test_pattern (t->buf[1], PAGE_BYTES, PAGE_BYTES, 7);
+  assert_memory_equal (t->buf[0] + PAGE_BYTES, t->buf[1], PAGE_BYTES);
+  for (unsigned i = 0; i < POOL_NR; i++)
+    vbatch_put (b[i]);
+  expect_all (t, 7);
 }
 
 static void
@@ -210,6 +325,7 @@ truncated (struct rig *t, uint64_t bytes)
   assert_int_equal (t->v[0]->nr_errors, 0);
   assert_int_equal (t->v[1]->nr_errors, 1);
   assert_int_equal (test_log_has ("read of 1048576 bytes at 1048576"), 1);
+  assert_int_equal (volume_read (t->v[1], QUARTER, t->buf[0], QUARTER), EIO);
   /* The batch is as good as new, and so is the volume when it is whole. */
   assert_int_equal (truncate (file_name (1), MIB + DATA_BYTES), 0);
   write_all_ok (t, 9);
@@ -233,6 +349,8 @@ main (void)
 {
   const struct CMUnitTest tests[] = {
     ALL (test_four_at_once), ALL (test_random_ranges),
+    ALL (test_scattered),    ALL (test_elements),
+    ALL (test_cached),       ALL (test_alone),
     ALL (test_flush),        ALL (test_bounce),
     ALL (test_trim),         ALL (test_threads),
     FILES (test_truncated),  FILES (test_truncated_in_page),

@@ -19,6 +19,8 @@
 #ifndef FARPAGE_VOLUME_H
 #define FARPAGE_VOLUME_H
 
+#include <sys/uio.h>
+
 #include "log.h"
 #include "types.h"
 
@@ -30,23 +32,43 @@ enum vio_op {
   VIO_WRITE
 };
 
-/* One transfer.  The caller owns it and keeps it, and buf, until
- * vbatch_wait () has returned.
+#define VIO_IOV_MAX 256 /* elements of one transfer */
+
+/* One transfer.  The caller owns it and keeps it, and buf or iov and what it
+ * points to, until vbatch_wait () has returned.
  */
 struct vio {
   struct volume *volume;
   enum vio_op op;
+  bool cached;  /* a read that may go through the page cache: see below */
   uint64_t off; /* bytes, PAGE_BYTES aligned */
-  void *buf;    /* aligned to volume->align */
+  void *buf;    /* aligned to volume->align; not looked at if iov is set */
   size_t bytes; /* multiple of PAGE_BYTES, not 0 */
-  int error;    /* result: 0 or a positive errno, set when it is over */
-  size_t done;  /* [volume] bytes over so far */
+  /* NULL, or the pieces of memory that are moved one behind the other: each
+   * aligned as buf must be, a multiple of PAGE_BYTES and not 0; bytes of them
+   * all together.
+   */
+  const struct iovec *iov;
+  unsigned nr_iov; /* 1 to VIO_IOV_MAX if iov is set */
+  int error;       /* result: 0 or a positive errno, set when it is over */
+  size_t done;     /* [volume] bytes over so far */
 };
+
+/* Cached reads: a path volume that is used past the page cache reads what is
+ * asked for in this way through the page cache all the same; other volumes
+ * make no difference.  Their memory needs no alignment, so no bounce buffer:
+ * volume->align is for all other transfers.  A write takes what it overwrites
+ * out of the page cache before and after, and a trim too; but a cached read,
+ * or the kernel's reading ahead of one, that runs beside them may return old
+ * bytes or a mixture, and in rare cases (the kernel could not take a page out)
+ * may leave them in the cache.  So it is for callers that can tell, by a
+ * check of what was read, and then read again past the cache.
+ */
 
 /* The seam.  A medium implements these; everybody else calls volume_* below.
  */
 struct volume_ops {
-  const char *kind; /* "memory", "file", "block", "fault" */
+  const char *kind; /* "memory", "file", "block", "overlay", "fault" */
 
   /* Begin a transfer.  Either it is over at once (error is set) or it is
    * pending in the batch until vbatch_wait ().  batch may be NULL if
@@ -55,8 +77,8 @@ struct volume_ops {
    */
   void (*start) (struct volume *v, struct vbatch *batch, struct vio *io);
 
-  /* Everything whose completion was seen before the call is on the medium
-   * when it returns 0.  Blocks: yes.
+  /* As volume_flush ().  Of two at a time that cover one failure both must
+   * fail.  Blocks: yes.
    */
   int (*flush) (struct volume *v);
 
@@ -72,11 +94,12 @@ struct volume {
   const struct volume_ops *ops;
   char *name;          /* [const] as the user gave it */
   uint64_t size_bytes; /* [const] of data, multiple of PAGE_BYTES */
-  uint32_t align;      /* [const] of buffers in memory: 1 or PAGE_BYTES */
+  uint32_t align;      /* [const] of memory in transfers: 1 or PAGE_BYTES */
   bool batched;        /* [const] start needs a batch */
   bool checked;        /* [const] bytes leave this process's memory: verify */
   bool direct;         /* [const] past the page cache */
   bool sparse;         /* [const] freed runs go back by trim */
+  atomic_bool flush_failed; /* for good: see volume_flush () */
   _Atomic uint64_t nr_errors;
   struct log_limit error_limit; /* [atomic] of messages about errors */
 };
@@ -115,11 +138,29 @@ extern int volume_open_path (const char *path,
                              const struct volume_path_options *options,
                              struct volume **vp);
 
+/* What is written to it is kept in memory and forgotten at close; reads of
+ * anything else come from inner, which is never written, flushed or trimmed.
+ * Takes inner over (closes it with itself, but not when this fails).
+ * Transfers are over when start returns; a batch is not needed.  size_bytes,
+ * align, checked and direct are the inner volume's; it is not sparse.  A write
+ * that finds no memory is EIO, and may have written some of its pages.
+ * ENOMEM.
+ */
+extern int volume_open_overlay (struct volume *inner, struct volume **vp);
+
 /* A size in bytes below which a volume is refused: one stripe. */
 #define VOLUME_BYTES_MIN (32 * PAGE_BYTES)
 
 extern void volume_close (struct volume *v); /* NULL is fine */
+
+/* Everything whose completion was seen before the call is on the medium when
+ * it returns 0.  A flush that has failed is never made good by a later one,
+ * for nobody knows what the kernel or the medium has dropped since: from then
+ * on every write, trim and flush of this volume is EIO, until it is opened
+ * anew.  Reads go on.  Lock: as vio_start ().  Blocks: yes.
+ */
 extern int volume_flush (struct volume *v);
+
 /* EOPNOTSUPP: the medium cannot, or the volume is not sparse: then its space
  * was set aside at open and is kept.
  */
@@ -161,5 +202,14 @@ extern size_t vbatch_bounce_bytes (const struct vbatch *batch);
 extern void vio_start (struct vbatch *batch, struct vio *io);
 /* Wait until everything started in the batch is over.  Blocks: yes. */
 extern void vbatch_wait (struct vbatch *batch);
+
+/* ---- one transfer with no pool: all of it in the calling thread, for opening
+ * and recovery.  The arguments and the result are those of a struct vio.
+ * Lock: as vio_start ().  Blocks: yes.
+ */
+extern int volume_read (struct volume *v, uint64_t off, void *buf,
+                        size_t bytes);
+extern int volume_write (struct volume *v, uint64_t off, const void *buf,
+                         size_t bytes);
 
 #endif /* FARPAGE_VOLUME_H */

@@ -12,9 +12,10 @@ rules ()
   cat <<'EOF'
 src/base src/base
 src/volume src/volume src/base
-src/space src/space src/volume src/base
-src/object src/object src/space src/volume src/base
-src/store src/store src/object src/space src/volume src/base
+src/buffer src/buffer src/volume src/base
+src/space src/space src/buffer src/volume src/base
+src/object src/object src/space src/buffer src/volume src/base
+src/store src/store src/object src/space src/buffer src/volume src/base
 plugins/farpage plugins/farpage src/store src/volume src/base
 client/tool client/tool src/base
 EOF
@@ -109,10 +110,10 @@ check_paths ()
 # A layer's own tests link no higher layer.
 check_links ()
 {
-  local i j below=(base volume space object store)
+  local i j below=(base volume buffer space object store)
 
-  for i in 0 1 2 3 4; do
-    for ((j = i + 1; j < 5; j++)); do
+  for i in 0 1 2 3 4 5; do
+    for ((j = i + 1; j < 6; j++)); do
       if grep -q "lib${below[j]}\.la" \
         "$TOP_SRCDIR/src/${below[i]}/Makefile.am"; then
         no "src/${below[i]} links lib${below[j]}.la"

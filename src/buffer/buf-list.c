@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Dirty buffers: a list for each type.  See buf.h and buf.c.
+ *
+ *   buf_list_add_locked --> first .. last --bufs_take--> running --buf_written
+ *
+ * I1. A buffer is pinned while it is dirty or running: nr_pinned counts it
+ *     once, though META may be both.
+ * I2. A tag is set when its buffer's content is whole, and is gone before the
+ *     buffer can be.
+ *
+ * Locks: one list's at a time.
+ *
+ * Not done: keeping the lists in the order of blocks, as a list is taken in
+ * large pieces, and those are sorted.
+ */
+
+#include <config.h>
+
+#include "buf-impl.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+/* ---- lists ---- */
+
+void
+buf_lists_init (struct bufs *bs)
+{
+  for (unsigned i = 0; i < BUF_TYPES; i++) {
+    lock_init (&bs->lists[i].lock, LOCK_LIST, "dirty buffers");
+    bs->lists[i].waiter_end = &bs->lists[i].waiter;
+  }
+}
+
+void
+buf_lists_fini (struct bufs *bs)
+{
+  for (unsigned i = 0; i < BUF_TYPES; i++) {
+    assert (bs->lists[i].waiter == NULL);
+    lock_destroy (&bs->lists[i].lock);
+  }
+}
+
+void
+buf_list_add_locked (struct bufs *bs, struct buf *b)
+{
+  struct buf_list *l = &bs->lists[b->type];
+  struct buf_tag *tag = buf_tag (bs, b);
+
+  assert (lock_held (&l->lock) && !(b->flags & BUF_DIRTY));
+  if (tag != NULL && b->type != BUF_META)
+    atomic_store_explicit (&tag->what, buf_tag_what (b->type, b->blk),
+                           memory_order_release);
+  if (b->flags == 0)
+    atomic_fetch_add (&l->nr_pinned, 1);
+  b->flags |= BUF_DIRTY;
+  b->next = NULL;
+  b->prev = l->last;
+  if (l->last != NULL)
+    l->last->next = b;
+  else
+    l->first = b;
+  l->last = b;
+  l->nr++;
+}
+
+static void
+remove_locked (struct buf_list *l, struct buf *b)
+{
+  if (b->prev != NULL)
+    b->prev->next = b->next;
+  else
+    l->first = b->next;
+  if (b->next != NULL)
+    b->next->prev = b->prev;
+  else
+    l->last = b->prev;
+  b->prev = b->next = NULL;
+  b->flags &= ~(unsigned) BUF_DIRTY;
+  l->nr--;
+}
+
+bool
+buf_list_remove (struct bufs *bs, struct buf *b)
+{
+  struct buf_list *l = &bs->lists[b->type];
+
+  LOCK_SCOPE (&l->lock);
+  if (!(b->flags & BUF_DIRTY))
+    return false;
+  remove_locked (l, b);
+  if (b->flags == 0)
+    atomic_fetch_sub (&l->nr_pinned, 1);
+  buf_data_serve_locked (bs, l); /* DATA: that may be room */
+  return true;
+}
+
+void
+buf_meta_dirty (struct bufs *bs, struct buf *b)
+{
+  struct buf_list *l = &bs->lists[BUF_META];
+
+  assert (b->type == BUF_META);
+  LOCK_SCOPE (&l->lock);
+  if (b->flags & BUF_DIRTY)
+    return;
+  assert (!(atomic_load (&b->refs) & BUF_GONE));
+  buf_ref (b);
+  atomic_fetch_and (&b->refs, ~BUF_QUIET);
+  buf_list_add_locked (bs, b);
+}
+
+/* ---- writing ---- */
+
+static int
+compare_blk (const void *a, const void *b)
+{
+  uint64_t x = (*(struct buf *const *) a)->blk;
+  uint64_t y = (*(struct buf *const *) b)->blk;
+
+  return x < y ? -1 : x > y;
+}
+
+unsigned
+bufs_take (struct bufs *bs, enum buf_type type, struct buf **to, unsigned max)
+{
+  struct buf_list *l = &bs->lists[type];
+  unsigned nr = 0;
+
+  lock_acquire (&l->lock);
+  while (nr < max && l->first != NULL) {
+    struct buf *b = l->first;
+
+    assert (!(b->flags & BUF_RUNNING));
+    remove_locked (l, b);
+    b->flags |= BUF_RUNNING;
+    to[nr++] = b;
+  }
+  l->nr_running += nr;
+  l->woken = false;
+  lock_release (&l->lock);
+  if (type == BUF_DATA && nr > 1)
+    qsort (to, nr, sizeof (struct buf *), compare_blk);
+  return nr;
+}
+
+void
+buf_written (struct bufs *bs, struct buf *b)
+{
+  struct buf_list *l = &bs->lists[b->type];
+  bool wake;
+
+  buf_untag (bs, b);
+  lock_acquire (&l->lock);
+  assert (b->flags & BUF_RUNNING);
+  b->flags &= ~(unsigned) BUF_RUNNING;
+  l->nr_running--;
+  if (b->flags == 0)
+    atomic_fetch_sub (&l->nr_pinned, 1);
+  buf_data_serve_locked (bs, l);
+  wake = l->waiter != NULL && l->nr_running == 0 && l->nr > 0;
+  lock_release (&l->lock);
+  if (wake)
+    buf_data_wake (bs);
+  buf_put (bs, b);
+}

@@ -1,0 +1,578 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The order of things: changes, the gate, waiting, and the failure latch.  The
+ * log in memory is undo.c, group commits are commit.c, cycles are cycle.c.
+ *
+ * Requests change META in memory and append to the log; two threads make it
+ * durable:
+ *
+ *   requests --> log in memory --commit--> ring, one flush for all who wait
+ *   requests --> META in memory --cycle--> META in place
+ *
+ * Rules, each of which a sweep of the simulator breaks once (sabotage.h):
+ *
+ * R1. A record is durable together with its data: one flush covers both, and
+ *     recovery looks at the data of every record above the durable mark.
+ * R2. A log block that a flush has covered is never written again.
+ * R3. A node is written in place only when the log through its cut is durable:
+ *     with it the UNDO of its old image.
+ * R4. The superblock that drops a cycle's UNDO is written when that cycle's
+ *     META is complete and flushed; ring space and META blocks that only that
+ *     cycle needed are free when that superblock is durable.
+ * R5. A node changes for the first time in a cycle only when its content as of
+ *     the cut has been copied, or has a copy in its UNDO image.
+ * R6. A flush counts for what had completed before it was issued; one that
+ *     fails is never tried again: the store has failed.
+ *
+ * The gate.  A change is inside from change_begin () to change_end (); the cut
+ * closes the gate and waits until nobody is inside.  Credit: each change says
+ * how many nodes it may touch, so that what it needs of buffers and ring is
+ * there before it takes a lock, and nobody waits inside.
+ *
+ * Locks: gate_lock, want_lock and fail_lock are leaves and taken with no other
+ * of this file held.
+ */
+
+#include <config.h>
+
+#include "flush-impl.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "env.h"
+#include "log.h"
+
+/* ---- the gate ---- */
+
+uint64_t
+ring_used (struct flush *fl)
+{
+  return atomic_load (&fl->next_lsn) - atomic_load (&fl->redo_lsn);
+}
+
+/* Blocks of the ring that nobody but the cut may use. */
+static uint64_t
+ring_reserve (const struct flush *fl)
+{
+  return fl->cut_reserve + CHANGE_REDO_BLOCKS;
+}
+
+/* Is so much not durable that recovery would take too long? */
+static bool
+group_is_full (struct flush *fl)
+{
+  return atomic_load (&fl->pages) - atomic_load (&fl->pages_durable) >
+             GROUP_PAGES_MAX ||
+         atomic_load (&fl->next_lsn) - atomic_load (&fl->durable_lsn) >
+             fl->ring_blocks / 4;
+}
+
+/* Is there room for what the changes inside may need?  One alone always has
+ * room in the buffers.
+ */
+static bool
+has_room (struct flush *fl, uint64_t credit, unsigned inside)
+{
+  uint64_t redo = (uint64_t) inside * CHANGE_REDO_BLOCKS;
+  uint64_t meta = bufs_nr_dirty (fl->bs, BUF_META) + credit;
+  uint64_t undo = bufs_nr_dirty (fl->bs, BUF_UNDO) + credit + redo;
+
+  if (group_is_full (fl) ||
+      ring_used (fl) + credit + redo + ring_reserve (fl) > fl->ring_blocks)
+    return false;
+  if (inside <= 1 &&
+      bufs_nr_dirty (fl->bs, BUF_UNDO) <= bufs_dirty_max (fl->bs, BUF_UNDO) / 2)
+    return meta + fl->cut_reserve <= bufs_dirty_max (fl->bs, BUF_META);
+  return meta + fl->cut_reserve <= bufs_dirty_max (fl->bs, BUF_META) &&
+         undo <= bufs_dirty_max (fl->bs, BUF_UNDO);
+}
+
+/* Go in, if the gate is open and there is room. */
+static bool
+try_enter (struct flush *fl, unsigned nr_nodes)
+{
+  uint64_t credit = atomic_fetch_add (&fl->credit, nr_nodes) + nr_nodes;
+  unsigned inside = atomic_fetch_add (&fl->inside, 1) + 1;
+
+  if (!atomic_load (&fl->closed) && has_room (fl, credit, inside))
+    return true;
+  atomic_fetch_sub (&fl->credit, nr_nodes);
+  atomic_fetch_sub (&fl->inside, 1);
+  return false;
+}
+
+void
+gate_look (struct flush *fl)
+{
+  if (atomic_load (&fl->nr_waiting) == 0)
+    return;
+  LOCK_SCOPE (&fl->gate_lock);
+  cond_broadcast (&fl->gate_changed);
+}
+
+/* Who waits at the gate wants the log written, or META. */
+static void
+want_room (struct flush *fl)
+{
+  LOCK_SCOPE (&fl->want_lock);
+  if (group_is_full (fl))
+    fl->want_durable = max_u64 (fl->want_durable, flush_tail (fl));
+  if (bufs_nr_dirty (fl->bs, BUF_UNDO) > 0 || group_is_full (fl)) {
+    fl->want_pass = true;
+    cond_broadcast (&fl->commit_wanted);
+  }
+  if (bufs_nr_dirty (fl->bs, BUF_META) > 0 || ring_used (fl) > 0) {
+    fl->want_cycle = true;
+    cond_broadcast (&fl->cycle_wanted);
+  }
+}
+
+static int
+wait_enter (struct flush *fl, unsigned nr_nodes)
+{
+  bool entered = false;
+
+  atomic_fetch_add (&fl->nr_waiting, 1);
+  while (!entered && !flush_failed (fl)) {
+    if (!atomic_load (&fl->closed))
+      want_room (fl);
+    LOCK_SCOPE (&fl->gate_lock);
+    /* Who makes room, or fails the store, broadcasts under the lock. */
+    entered = try_enter (fl, nr_nodes);
+    if (!entered && !flush_failed (fl))
+      cond_wait (&fl->gate_changed, &fl->gate_lock);
+  }
+  atomic_fetch_sub (&fl->nr_waiting, 1);
+  return entered ? 0 : EIO;
+}
+
+int
+change_begin (struct flush *fl, unsigned nr_nodes, struct change *ch)
+{
+  int err = 0;
+
+  assert (nr_nodes <= CHANGE_NODES_MAX);
+  ch->lsn = 0;
+  ch->quiet = false;
+  ch->nr_nodes = nr_nodes;
+  if (flush_failed (fl))
+    return EIO;
+  if (!try_enter (fl, nr_nodes))
+    err = wait_enter (fl, nr_nodes);
+  return err;
+}
+
+void
+change_begin_cut (struct flush *fl, struct change *ch)
+{
+  ch->lsn = 0;
+  ch->quiet = false;
+  ch->nr_nodes = 0;
+  if (fl->started &&
+      bufs_nr_dirty (fl->bs, BUF_UNDO) > bufs_dirty_max (fl->bs, BUF_UNDO) / 2)
+    (void) flush_written (fl, flush_tail (fl));
+  else if (!fl->started)
+    (void) commit_pass (fl, true, false);
+  atomic_fetch_add (&fl->inside, 1);
+}
+
+bool
+cycle_is_wanted (struct flush *fl)
+{
+  return bufs_nr_dirty (fl->bs, BUF_META) * 4 >=
+             bufs_dirty_max (fl->bs, BUF_META) * 3 ||
+         ring_used (fl) * 4 >= fl->ring_blocks * 3;
+}
+
+void
+change_end (struct flush *fl, struct change *ch)
+{
+  atomic_fetch_sub (&fl->credit, ch->nr_nodes);
+  atomic_fetch_sub (&fl->inside, 1);
+  if (atomic_load (&fl->closed) || atomic_load (&fl->nr_waiting) > 0) {
+    LOCK_SCOPE (&fl->gate_lock);
+    cond_broadcast (&fl->gate_changed);
+  }
+  if (cycle_is_wanted (fl) && !atomic_exchange (&fl->asked, true)) {
+    LOCK_SCOPE (&fl->want_lock);
+    cond_broadcast (&fl->cycle_wanted);
+  }
+}
+
+void
+gate_close (struct flush *fl)
+{
+  LOCK_SCOPE (&fl->gate_lock);
+  atomic_store (&fl->closed, true);
+  while (atomic_load (&fl->inside) > 0)
+    cond_wait (&fl->gate_changed, &fl->gate_lock);
+}
+
+void
+gate_open (struct flush *fl)
+{
+  LOCK_SCOPE (&fl->gate_lock);
+  atomic_store (&fl->closed, false);
+  cond_broadcast (&fl->gate_changed);
+}
+
+/* ---- changing a node ---- */
+
+uint64_t
+flush_cycle (struct flush *fl)
+{
+  return atomic_load (&fl->cycle);
+}
+
+bool
+imaged_has (const struct imaged *im, uint64_t blk)
+{
+  if (im->size == 0)
+    return false;
+  for (uint64_t i = blk * UINT64_C (0x9e3779b97f4a7c15);; i++) {
+    uint64_t at = im->blk[i & (im->size - 1)];
+
+    if (at == 0 || at == blk)
+      return at == blk;
+  }
+}
+
+bool
+buf_begin (struct flush *fl, struct change *ch, struct buf *b, bool fresh)
+{
+  uint64_t cycle = flush_cycle (fl);
+
+  (void) ch;
+  LOCK_SCOPE (node_lock (fl, b));
+  if (b->dirty_cycle == cycle)
+    return false;
+  if (b->cut) {
+    /* R5: it is still to be written as it is now. */
+    buf_meta_seal (b, b->dirty_cycle, b->data);
+    b->image = undo_image (fl, b, true);
+  } else if (!fresh && !imaged_has (&fl->imaged, b->blk)) {
+    if (!SABOTAGE (no_undo))
+      (void) undo_image (fl, b, false);
+  }
+  b->fresh = fresh;
+  b->dirty_cycle = cycle;
+  buf_meta_dirty (fl->bs, b);
+  return true;
+}
+
+void
+buf_done (struct flush *fl, struct buf *b)
+{
+  (void) fl;
+  assert (b->dirty_cycle == flush_cycle (fl));
+  (void) b;
+}
+
+/* ---- waiting ---- */
+
+uint64_t
+flush_tail (struct flush *fl)
+{
+  return atomic_load (&fl->content_lsn);
+}
+
+uint64_t
+flush_durable (struct flush *fl)
+{
+  return atomic_load (&fl->durable_lsn);
+}
+
+/* Until *reached, which the commit's thread moves, is at lsn. */
+static int
+wait_lsn (struct flush *fl, uint64_t lsn, _Atomic uint64_t *reached,
+          uint64_t *want)
+{
+  if (atomic_load (reached) >= lsn)
+    return flush_failed (fl) ? EIO : 0;
+  if (!fl->started)
+    return commit_pass (fl, true, reached == &fl->durable_lsn);
+  LOCK_SCOPE (&fl->want_lock);
+  *want = max_u64 (*want, lsn);
+  cond_broadcast (&fl->commit_wanted);
+  while (atomic_load (reached) < lsn && !flush_failed (fl))
+    cond_wait (&fl->progress, &fl->want_lock);
+  return flush_failed (fl) ? EIO : 0;
+}
+
+int
+flush_commit (struct flush *fl, uint64_t lsn)
+{
+  if (SABOTAGE (ack_before_log))
+    return 0;
+  return wait_lsn (fl, lsn, &fl->durable_lsn, &fl->want_durable);
+}
+
+int
+flush_written (struct flush *fl, uint64_t lsn)
+{
+  return wait_lsn (fl, lsn, &fl->written_lsn, &fl->want_written);
+}
+
+void
+flush_kick (struct flush *fl)
+{
+  LOCK_SCOPE (&fl->want_lock);
+  fl->want_durable = max_u64 (fl->want_durable, flush_tail (fl));
+  cond_broadcast (&fl->commit_wanted);
+}
+
+void
+flush_wake (struct flush *fl)
+{
+  LOCK_SCOPE (&fl->want_lock);
+  fl->want_pass = true;
+  cond_broadcast (&fl->commit_wanted);
+}
+
+int
+flush_run_cycle (struct flush *fl)
+{
+  uint64_t nr;
+
+  if (!fl->started)
+    return cycle_run (fl);
+  LOCK_SCOPE (&fl->want_lock);
+  /* One that has begun may have made its cut already. */
+  nr = fl->nr_cycles_begun + 1;
+  fl->want_cycles = max_u64 (fl->want_cycles, nr);
+  cond_broadcast (&fl->cycle_wanted);
+  while (fl->nr_cycles_done < nr && !flush_failed (fl))
+    cond_wait (&fl->progress, &fl->want_lock);
+  return flush_failed (fl) ? EIO : 0;
+}
+
+int
+flush_set_staging (struct flush *fl, uint64_t id)
+{
+  if (fl->supers->root.staging == id)
+    return 0;
+  fl->supers->root.staging = id;
+  return cycle_write_super (fl);
+}
+
+void
+flush_mark_volume (struct flush *fl, unsigned volume)
+{
+  atomic_store (&fl->mark[volume], true);
+}
+
+/* ---- failing ---- */
+
+bool
+flush_failed (struct flush *fl)
+{
+  return atomic_load (&fl->failed);
+}
+
+const char *
+flush_fail_reason (struct flush *fl)
+{
+  return flush_failed (fl) ? fl->reason : NULL;
+}
+
+void
+flush_fail (struct flush *fl, const char *reason)
+{
+  lock_acquire (&fl->fail_lock);
+  bool first = !atomic_load (&fl->failed);
+
+  if (first) {
+    snprintf (fl->reason, sizeof fl->reason, "%s", reason);
+    atomic_store (&fl->failed, true);
+  }
+  lock_release (&fl->fail_lock);
+  if (!first)
+    return;
+  log_write (LOG_ERROR,
+             "store: failed: %s (nothing is written any more; reads go on; "
+             "stop it, look at the volumes, run 'farpage check', start again)",
+             reason);
+  bufs_fail (fl->bs);
+  lock_acquire (&fl->want_lock);
+  cond_broadcast (&fl->progress);
+  cond_broadcast (&fl->commit_wanted);
+  cond_broadcast (&fl->cycle_wanted);
+  lock_release (&fl->want_lock);
+  lock_acquire (&fl->gate_lock);
+  cond_broadcast (&fl->gate_changed);
+  lock_release (&fl->gate_lock);
+  if (fl->config.ops->failed != NULL)
+    fl->config.ops->failed (fl->config.arg, reason);
+}
+
+/* ---- life ---- */
+
+static void
+init_locks (struct flush *fl)
+{
+  lock_init (&fl->flush_lock, LOCK_FLUSH, "device flush");
+  lock_init (&fl->log_lock, LOCK_LOG, "log");
+  lock_init (&fl->gate_lock, LOCK_LEAF, "gate");
+  lock_init (&fl->want_lock, LOCK_LEAF, "flusher");
+  lock_init (&fl->fail_lock, LOCK_LEAF, "failure");
+  for (unsigned i = 0; i < NODE_LOCKS; i++)
+    lock_init (&fl->node_lock[i], LOCK_NODE, "node");
+  cond_init (&fl->gate_changed);
+  cond_init (&fl->commit_wanted);
+  cond_init (&fl->cycle_wanted);
+  cond_init (&fl->progress);
+}
+
+static uint64_t
+count_freemap_nodes (const struct disk_super *root)
+{
+  uint64_t nr = 0;
+
+  for (unsigned i = 0; i < root->nr_volumes; i++)
+    nr += root->members[i].freemap_blocks;
+  return nr;
+}
+
+static int
+make_memory (struct flush *fl)
+{
+  void *copies = mmap (NULL, CYCLE_COPIES * BUF_BYTES, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+  fl->copies = copies != MAP_FAILED ? copies : NULL;
+  fl->cut = calloc (bufs_nr (fl->bs), sizeof (struct buf *));
+  fl->taken = calloc (COMMIT_TAKE, sizeof (struct buf *));
+  fl->ios = calloc (COMMIT_TAKE, sizeof *fl->ios);
+  fl->cut_ios = calloc (CYCLE_COPIES, sizeof *fl->cut_ios);
+  if (fl->copies == NULL || fl->cut == NULL || fl->taken == NULL ||
+      fl->ios == NULL || fl->cut_ios == NULL)
+    return ENOMEM;
+  return 0;
+}
+
+int
+flush_create (const struct flush_config *config, struct flush **flp)
+{
+  const struct disk_super *root = &config->supers->root;
+  struct flush *fl = calloc (1, sizeof *fl);
+  int err;
+
+  if (fl == NULL)
+    return ENOMEM;
+  fl->config = *config;
+  fl->bs = config->bs;
+  fl->supers = config->supers;
+  fl->ring_first = root->ring_first;
+  fl->ring_blocks = root->ring_blocks;
+  fl->cut_reserve = min_u64 (count_freemap_nodes (root) + 8,
+                             bufs_dirty_max (fl->bs, BUF_META) / 2);
+  init_locks (fl);
+  err = make_memory (fl);
+  if (err == 0)
+    err = vpool_create (2, PAGE_BYTES, VPOOL_SYNC, &fl->pool);
+  if (err) {
+    flush_destroy (fl);
+    return err;
+  }
+  *flp = fl;
+  return 0;
+}
+
+int
+flush_start (struct flush *fl)
+{
+  struct vpool *pool;
+  int err = vpool_create (2, PAGE_BYTES, VPOOL_AUTO, &pool);
+
+  if (err)
+    return err;
+  vpool_destroy (fl->pool);
+  fl->pool = pool;
+  fl->started = true;
+  err = task_start ("commit", commit_main, fl, &fl->commit_task);
+  if (err == 0)
+    err = task_start ("cycle", cycle_main, fl, &fl->cycle_task);
+  return err;
+}
+
+static void
+stop_threads (struct flush *fl)
+{
+  lock_acquire (&fl->want_lock);
+  fl->stop_cycle = true;
+  cond_broadcast (&fl->cycle_wanted);
+  lock_release (&fl->want_lock);
+  if (fl->cycle_task != NULL)
+    task_join (fl->cycle_task);
+  /* A cycle that was under way has needed commits to its end. */
+  lock_acquire (&fl->want_lock);
+  fl->stop_commit = true;
+  cond_broadcast (&fl->commit_wanted);
+  lock_release (&fl->want_lock);
+  if (fl->commit_task != NULL)
+    task_join (fl->commit_task);
+  fl->cycle_task = fl->commit_task = NULL;
+  fl->started = false;
+}
+
+int
+flush_close (struct flush *fl)
+{
+  stop_threads (fl);
+  if (flush_failed (fl))
+    return EIO;
+  return cycle_run_last (fl, DISK_CLEAN);
+}
+
+void
+flush_destroy (struct flush *fl)
+{
+  if (fl == NULL)
+    return;
+  if (fl->started)
+    stop_threads (fl);
+  vpool_destroy (fl->pool);
+  if (fl->copies != NULL)
+    munmap (fl->copies, CYCLE_COPIES * BUF_BYTES);
+  free (fl->cut);
+  free (fl->taken);
+  free (fl->ios);
+  free (fl->cut_ios);
+  free (fl->imaged.blk);
+  for (unsigned i = 0; i < NODE_LOCKS; i++)
+    lock_destroy (&fl->node_lock[i]);
+  lock_destroy (&fl->flush_lock);
+  lock_destroy (&fl->log_lock);
+  lock_destroy (&fl->gate_lock);
+  lock_destroy (&fl->want_lock);
+  lock_destroy (&fl->fail_lock);
+  cond_destroy (&fl->gate_changed);
+  cond_destroy (&fl->commit_wanted);
+  cond_destroy (&fl->cycle_wanted);
+  cond_destroy (&fl->progress);
+  free (fl);
+}
+
+void
+flush_stat (struct flush *fl, struct flush_stat *st)
+{
+  *st = (struct flush_stat){
+    .cycle = flush_cycle (fl),
+    .epoch = fl->supers->root.epoch,
+    .tail_lsn = flush_tail (fl),
+    .durable_lsn = flush_durable (fl),
+    .redo_lsn = atomic_load (&fl->redo_lsn),
+    .ring_blocks = fl->ring_blocks,
+    .nr_commits = atomic_load (&fl->nr_commits),
+    .nr_device_flushes = atomic_load (&fl->nr_flushes),
+    .bytes_data = atomic_load (&fl->bytes_data),
+    .bytes_log = atomic_load (&fl->bytes_log),
+    .bytes_meta = atomic_load (&fl->bytes_meta),
+  };
+  LOCK_SCOPE (&fl->want_lock);
+  st->nr_cycles = fl->nr_cycles_done;
+}

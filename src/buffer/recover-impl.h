@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What the files of recovery share; nobody else includes it. */
+
+#ifndef FARPAGE_RECOVER_IMPL_H
+#define FARPAGE_RECOVER_IMPL_H
+
+#include "flush-impl.h"
+#include "recover.h"
+
+#define RECOVER_CHUNK 256u /* log blocks read at a time */
+
+/* What a record above the mark makes of a page. */
+struct candidate {
+  uint64_t object;
+  pgno_t pgno;
+  uint64_t order; /* of the record, rising */
+  uint64_t blk;   /* MAP */
+  uint32_t crc;   /* MAP */
+  uint16_t type;  /* enum disk_rec_type */
+  bool newest;    /* of its page */
+  bool good;      /* the block has that CRC */
+};
+
+struct recover {
+  struct flush *fl;
+  struct supers *supers;
+  const struct recover_ops *ops;
+  void *arg;
+  struct recover_report *report;
+  uint8_t *page; /* one block */
+  /* Log blocks [chunk_first, chunk_first + chunk_nr) */
+  uint8_t *chunk;
+  uint64_t chunk_first, chunk_nr;
+  uint64_t first, end, mark;           /* redo_lsn, E, M */
+  uint64_t epoch;                      /* the highest in [first, end) */
+  uint64_t nr_images;                  /* in [first, end) */
+  uint64_t nr_pages_above, nr_unnodes; /* in records above the mark */
+  struct candidate *candidates;
+  uint64_t nr_candidates;
+  struct disk_rec *late; /* UNNODE above the mark */
+  uint64_t nr_late;
+};
+
+/* Is blk where META or DATA can be? */
+extern bool recover_block_ok (const struct recover *rc, uint64_t blk);
+
+/* ---- recover-scan.c ---- */
+
+/* Log block lsn, of [first, end).  back: the next will be the one before it.
+ * EIO: it was read well before, and is not now.
+ */
+extern int recover_log (struct recover *rc, uint64_t lsn, bool back,
+                        const struct disk_log **logp);
+/* Find end, mark, epoch and counts.  clean: the superblock says that nothing
+ * follows; then the rest of the ring is not looked at.  EUCLEAN: damage.
+ */
+extern int recover_scan (struct recover *rc, bool clean);
+
+/* ---- recover-page.c ---- */
+
+/* Memory for what recover_scan () has counted. */
+extern int recover_make_room (struct recover *rc);
+extern int recover_gather (struct recover *rc, const struct disk_rec *rec,
+                           const uint32_t *crc);
+/* Which candidate of each page counts; tell it. */
+extern int recover_pages (struct recover *rc, struct change *ch);
+
+#endif /* FARPAGE_RECOVER_IMPL_H */

@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Pages of records above the durable mark: nobody knows whether their blocks
+ * reached the medium before the crash, so each is looked at.
+ *
+ *   page 7:  record 12 --> block 90, CRC wrong       (lost)
+ *            record 10 --> block 81, CRC right   <-- counts
+ *            map as of the mark --> block 40
+ *
+ * A hole or zeros need no look.  If no candidate is right, the entry that the
+ * map has stands: its block is not free before a later record is durable, so
+ * nobody has written to it.
+ *
+ * The newest candidates are looked at first, in the order of their blocks,
+ * many in one read; only pages whose newest is wrong are read one by one.
+ */
+
+#include <config.h>
+
+#include "recover-impl.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "crc32c.h"
+#include "log.h"
+
+int
+recover_make_room (struct recover *rc)
+{
+  rc->candidates = calloc (rc->nr_pages_above + 1, sizeof *rc->candidates);
+  rc->late = calloc (rc->nr_unnodes + 1, sizeof *rc->late);
+  if (rc->candidates == NULL || rc->late == NULL)
+    return ENOMEM;
+  return 0;
+}
+
+int
+recover_gather (struct recover *rc, const struct disk_rec *rec,
+                const uint32_t *crc)
+{
+  for (uint32_t i = 0; i < rec->nr; i++) {
+    if (rc->nr_candidates == rc->nr_pages_above)
+      return EUCLEAN;
+    rc->candidates[rc->nr_candidates] = (struct candidate){
+      .object = rec->object,
+      .pgno = rec->pgno + i,
+      .order = rc->nr_candidates,
+      .blk = rec->type == DISK_REC_MAP ? rec->word + i : 0,
+      .crc = rec->type == DISK_REC_MAP ? crc[i] : 0,
+      .type = rec->type,
+    };
+    rc->nr_candidates++;
+  }
+  return 0;
+}
+
+static int
+by_page (const void *a, const void *b)
+{
+  const struct candidate *x = a, *y = b;
+
+  if (x->object != y->object)
+    return x->object < y->object ? -1 : 1;
+  if (x->pgno != y->pgno)
+    return x->pgno < y->pgno ? -1 : 1;
+  return x->order > y->order ? -1 : x->order < y->order; /* newest first */
+}
+
+/* The newest by block; others behind them. */
+static int
+by_block (const void *a, const void *b)
+{
+  const struct candidate *x = a, *y = b;
+
+  if (x->newest != y->newest)
+    return x->newest ? -1 : 1;
+  return x->blk < y->blk ? -1 : x->blk > y->blk;
+}
+
+static void
+find_newest (struct recover *rc)
+{
+  qsort (rc->candidates, rc->nr_candidates, sizeof *rc->candidates, by_page);
+  for (uint64_t i = 0; i < rc->nr_candidates; i++) {
+    struct candidate *c = &rc->candidates[i];
+
+    c->newest = i == 0 || c[-1].object != c->object || c[-1].pgno != c->pgno;
+    c->good = c->type != DISK_REC_MAP;
+  }
+}
+
+static int
+read_blocks (struct recover *rc, uint64_t blk, uint64_t nr)
+{
+  struct volume *v = rc->fl->config.volumes[blkno_volume (blk)];
+
+  rc->chunk_nr = 0; /* it holds no log now */
+  return volume_read (v, blkno_place (blk) * BUF_BYTES, rc->chunk,
+                      nr * BUF_BYTES);
+}
+
+/* Look at the blocks of nr candidates, which follow each other. */
+static void
+look (struct recover *rc, struct candidate *c, uint64_t nr)
+{
+  int err = read_blocks (rc, c->blk, nr);
+
+  if (err && nr > 1) {
+    for (uint64_t i = 0; i < nr; i++)
+      look (rc, &c[i], 1);
+    return;
+  }
+  for (uint64_t i = 0; i < nr && err == 0; i++)
+    c[i].good = crc32c (0, rc->chunk + i * BUF_BYTES, BUF_BYTES) == c[i].crc;
+  rc->report->nr_verified += nr;
+}
+
+static void
+look_at_newest (struct recover *rc)
+{
+  qsort (rc->candidates, rc->nr_candidates, sizeof *rc->candidates, by_block);
+  for (uint64_t i = 0; i < rc->nr_candidates && rc->candidates[i].newest;) {
+    struct candidate *c = &rc->candidates[i];
+    uint64_t nr = 1;
+
+    while (i + nr < rc->nr_candidates && nr < RECOVER_CHUNK && c[nr].newest &&
+           c[nr].blk == c->blk + nr && c->type == DISK_REC_MAP)
+      nr++;
+    if (c->type == DISK_REC_MAP)
+      look (rc, c, nr);
+    i += nr;
+  }
+}
+
+static int
+apply (struct recover *rc, struct change *ch, const struct candidate *c)
+{
+  struct disk_rec rec = {
+    .type = c->type,
+    .bytes = sizeof rec,
+    .object = c->object,
+    .pgno = c->pgno,
+    .word = c->blk,
+    .nr = 1,
+  };
+
+  return rc->ops->map (rc->arg, ch, &rec, &c->crc);
+}
+
+/* Candidates of one page, newest first. */
+static int
+choose (struct recover *rc, struct change *ch, struct candidate *c, uint64_t nr)
+{
+  for (uint64_t i = 0; i < nr; i++) {
+    if (i > 0 && !c[i].good)
+      look (rc, &c[i], 1);
+    if (c[i].good) {
+      rc->report->nr_fallen += i > 0;
+      return apply (rc, ch, &c[i]);
+    }
+  }
+  rc->report->nr_fallen++;
+  return 0;
+}
+
+int
+recover_pages (struct recover *rc, struct change *ch)
+{
+  find_newest (rc);
+  look_at_newest (rc);
+  qsort (rc->candidates, rc->nr_candidates, sizeof *rc->candidates, by_page);
+  for (uint64_t i = 0; i < rc->nr_candidates;) {
+    struct candidate *c = &rc->candidates[i];
+    uint64_t nr = 1;
+    int err;
+
+    while (i + nr < rc->nr_candidates && c[nr].object == c->object &&
+           c[nr].pgno == c->pgno)
+      nr++;
+    err = choose (rc, ch, c, nr);
+    if (err)
+      return err;
+    i += nr;
+  }
+  return 0;
+}

@@ -1,0 +1,414 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Recovery; see recover.h.
+ *
+ *        redo_lsn          M (durable mark)        E (end)
+ *   log:    | REDO UNDO UNDO REDO | REDO UNDO REDO |  dropped for good
+ *            <------------- UNDO, backwards --------
+ *             ------ REDO as is -> - REDO, checked ->
+ *
+ *   1. Flush every volume: what is read below is on the media then.
+ *   2. A new epoch: peers' slots, then the root's.
+ *   3. Staging: what a dead process had not written is written; flush.
+ *   4. Find E and M (recover-scan.c).
+ *   5. UNDO: images back to their places, from E to redo_lsn, so that the
+ *      oldest wins: all META is as of redo_lsn.
+ *   6. REDO below M.  Of records above M only nodes and objects; their pages
+ *      are gathered, and of each page the newest entry counts whose block has
+ *      the right CRC (recover-page.c).
+ *   7. A cycle; its superblock ends it.
+ *
+ * I1. Until the superblock of 7, nothing that 4 to 6 read is changed: UNDO
+ *     writes what it will write again, new images go behind E and change
+ *     nothing when they are undone, blocks go on telling M.  So a crash at any
+ *     step begins again and ends the same.
+ * I2. No block is allocated: records say where new nodes are.
+ * I3. Memory: a chunk of the log, a word an image, a candidate a page above M
+ *     (bounded by GROUP_PAGES_MAX), and the nodes that are changed (bounded by
+ *     dirty_max of the superblock).
+ */
+
+#include <config.h>
+
+#include "recover-impl.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "crc32c.h"
+#include "log.h"
+
+/* ---- blocks from the medium ---- */
+
+bool
+recover_block_ok (const struct recover *rc, uint64_t blk)
+{
+  unsigned volume = blkno_volume (blk);
+  uint64_t place = blkno_place (blk);
+
+  if (blk >> 60 != 0 || volume >= rc->supers->nr_volumes)
+    return false;
+  return place >= super_first_block (&rc->supers->root, volume) ||
+         (place >= rc->supers->root.members[volume].freemap_first &&
+          place < rc->supers->root.members[volume].nr_blocks);
+}
+
+static int
+write_block (struct recover *rc, uint64_t blk, const void *page)
+{
+  struct volume *v = rc->fl->config.volumes[blkno_volume (blk)];
+  int err = volume_write (v, blkno_place (blk) * BUF_BYTES, page, BUF_BYTES);
+
+  flush_mark_volume (rc->fl, blkno_volume (blk));
+  return err;
+}
+
+/* ---- staging ---- */
+
+/* A log block as a killed process left it, made whole. */
+static void
+mend_log_block (struct recover *rc, struct disk_log *log, uint64_t lsn)
+{
+  const struct disk_super *root = &rc->supers->root;
+  uint32_t pos = 0;
+
+  if (log->magic != DISK_LOG_MAGIC || log->lsn != lsn ||
+      (log->kind == DISK_LOG_UNDO && log->bytes != DISK_NODE_USED)) {
+    uint64_t epoch = log->lsn == lsn ? log->epoch : 0;
+
+    memset (log, 0, sizeof *log);
+    log->magic = DISK_LOG_MAGIC;
+    log->version = 1;
+    log->kind = DISK_LOG_REDO;
+    log->lsn = lsn;
+    log->epoch = epoch != 0 ? epoch : root->epoch - 1;
+    memcpy (log->uuid, root->uuid, sizeof log->uuid);
+  }
+  if (log->kind == DISK_LOG_REDO) {
+    while (undo_next_rec (log, DISK_LOG_BODY, &pos) != NULL)
+      ;
+    log->bytes = pos;
+    memset (log->body + pos, 0, DISK_LOG_BODY - pos);
+  }
+  log->crc = crc32c (0, log, DISK_CRC_OFF);
+}
+
+static int
+replay_one (void *arg, enum buf_type type, uint64_t blk, const void *page)
+{
+  struct recover *rc = arg;
+  const struct disk_super *root = &rc->supers->root;
+
+  rc->report->nr_staged++;
+  memcpy (rc->page, page, BUF_BYTES);
+  if (type == BUF_DATA) {
+    if (!recover_block_ok (rc, blk))
+      return EUCLEAN;
+    return write_block (rc, blk, rc->page);
+  }
+  if (type != BUF_UNDO)
+    return EUCLEAN;
+  if (blk < root->redo_lsn || blk - root->redo_lsn >= root->ring_blocks)
+    return 0; /* the ring has let it go already */
+  mend_log_block (rc, (struct disk_log *) rc->page, blk);
+  return write_block (
+      rc, blkno_make (0, root->ring_first + blk % root->ring_blocks), rc->page);
+}
+
+static int
+replay_staging (struct recover *rc, struct staging *old)
+{
+  int err;
+
+  if (old == NULL)
+    return 0;
+  err = staging_each (old, replay_one, rc);
+  if (err)
+    return err;
+  if (rc->report->nr_staged > 0)
+    log_write (LOG_INFO,
+               "store: %" PRIu64 " pages and log blocks of a process that "
+               "ended without stopping were written",
+               rc->report->nr_staged);
+  return commit_flush_volumes (rc->fl);
+}
+
+/* ---- UNDO ---- */
+
+static void
+imaged_add (struct imaged *im, uint64_t blk)
+{
+  uint64_t i = blk * UINT64_C (0x9e3779b97f4a7c15);
+
+  while (im->blk[i & (im->size - 1)] != 0 && im->blk[i & (im->size - 1)] != blk)
+    i++;
+  im->blk[i & (im->size - 1)] = blk;
+}
+
+static int
+make_imaged (struct recover *rc)
+{
+  struct imaged *im = &rc->fl->imaged;
+
+  im->size = 64;
+  while (im->size < rc->nr_images * 2)
+    im->size *= 2;
+  im->blk = calloc (im->size, sizeof *im->blk);
+  return im->blk != NULL ? 0 : ENOMEM;
+}
+
+static int
+undo_one (struct recover *rc, const struct disk_log *log)
+{
+  struct disk_node *node = (struct disk_node *) rc->page;
+  int err;
+
+  if (!recover_block_ok (rc, log->blk)) {
+    log_write (LOG_ERROR,
+               "store: log block %" PRIu64 " has the image of a block that "
+               "is not there (run 'farpage check')",
+               log->lsn);
+    return EUCLEAN;
+  }
+  memset (node, 0, sizeof *node);
+  memcpy (node, log->body, DISK_NODE_USED);
+  node->crc = crc32c (0, node, DISK_CRC_OFF);
+  err = write_block (rc, log->blk, node);
+  imaged_add (&rc->fl->imaged, log->blk);
+  rc->report->nr_undone++;
+  return err;
+}
+
+static int
+undo_all (struct recover *rc)
+{
+  int err = make_imaged (rc);
+
+  for (uint64_t lsn = rc->end; lsn > rc->first && err == 0; lsn--) {
+    const struct disk_log *log;
+
+    err = recover_log (rc, lsn - 1, true, &log);
+    if (err == 0 && log->kind == DISK_LOG_UNDO)
+      err = undo_one (rc, log);
+  }
+  return err;
+}
+
+/* ---- REDO ---- */
+
+static bool
+is_page_rec (const struct disk_rec *rec)
+{
+  return rec->type == DISK_REC_MAP || rec->type == DISK_REC_ZERO ||
+         rec->type == DISK_REC_FREE;
+}
+
+/* Is a record that passed its CRC one that we have written? */
+static bool
+rec_ok (const struct recover *rc, const struct disk_rec *rec)
+{
+  uint32_t more = rec->bytes - sizeof *rec;
+
+  switch (rec->type) {
+  case DISK_REC_MAP:
+    return rec->nr >= 1 && rec->nr <= SHARD_PAGES &&
+           more >= rec->nr * sizeof (uint32_t) &&
+           recover_block_ok (rc, rec->word) &&
+           recover_block_ok (rc, rec->word + rec->nr - 1);
+  case DISK_REC_ZERO:
+  case DISK_REC_FREE:
+    return rec->nr >= 1 && rec->nr <= SHARD_PAGES;
+  case DISK_REC_NODE:
+  case DISK_REC_UNNODE:
+    return rec->nr <= 8 && recover_block_ok (rc, rec->word);
+  case DISK_REC_OBJECT:
+    return more >= sizeof (struct disk_object);
+  default:
+    return false;
+  }
+}
+
+static int
+redo_rec (struct recover *rc, struct change *ch, const struct disk_log *log,
+          const struct disk_rec *rec)
+{
+  bool above = log->lsn >= rc->mark;
+  const void *more = rec + 1;
+
+  rc->report->nr_redone++;
+  if (!rec_ok (rc, rec)) {
+    log_write (LOG_ERROR,
+               "store: log block %" PRIu64 " has a record that makes no sense "
+               "(run 'farpage check')",
+               log->lsn);
+    return EUCLEAN;
+  }
+  if (above && is_page_rec (rec))
+    return recover_gather (rc, rec, more);
+  if (above && rec->type == DISK_REC_UNNODE) {
+    rc->late[rc->nr_late++] = *rec;
+    return 0;
+  }
+  if (rec->type == DISK_REC_OBJECT)
+    return rc->ops->object (rc->arg, ch, rec, more);
+  if (rec->type == DISK_REC_NODE || rec->type == DISK_REC_UNNODE)
+    return rc->ops->node (rc->arg, ch, rec);
+  return rc->ops->map (rc->arg, ch, rec, more);
+}
+
+/* What has been noted for the free map goes into it now and then. */
+static int
+breathe (struct recover *rc, struct change *ch)
+{
+  int err;
+
+  change_end (rc->fl, ch);
+  err = rc->fl->config.ops->before_cut (rc->fl->config.arg);
+  change_begin_cut (rc->fl, ch);
+  ch->quiet = true;
+  return err;
+}
+
+static int
+redo_block (struct recover *rc, struct change *ch, const struct disk_log *log)
+{
+  const struct disk_rec *rec;
+  uint32_t pos = 0;
+  int err = 0;
+
+  while (err == 0 && (rec = undo_next_rec (log, log->bytes, &pos)) != NULL)
+    err = redo_rec (rc, ch, log, rec);
+  return err;
+}
+
+static int
+redo_all (struct recover *rc)
+{
+  struct change ch;
+  int err = 0;
+
+  change_begin_cut (rc->fl, &ch);
+  ch.quiet = true;
+  for (uint64_t lsn = rc->first; lsn < rc->end && err == 0; lsn++) {
+    const struct disk_log *log;
+
+    err = recover_log (rc, lsn, false, &log);
+    if (err == 0 && log->kind == DISK_LOG_REDO)
+      err = redo_block (rc, &ch, log);
+    if (err == 0)
+      err = breathe (rc, &ch);
+  }
+  if (err == 0)
+    err = recover_pages (rc, &ch);
+  for (uint64_t i = 0; i < rc->nr_late && err == 0; i++)
+    err = rc->ops->node (rc->arg, &ch, &rc->late[i]);
+  change_end (rc->fl, &ch);
+  return err;
+}
+
+/* ---- all of it ---- */
+
+static void
+set_log_end (struct recover *rc)
+{
+  struct flush *fl = rc->fl;
+
+  atomic_store (&fl->next_lsn, rc->end);
+  atomic_store (&fl->content_lsn, rc->end);
+  atomic_store (&fl->written_lsn, rc->end);
+  atomic_store (&fl->durable_lsn, rc->end);
+  atomic_store (&fl->redo_lsn, rc->first);
+  fl->told_lsn = rc->end;
+  fl->cut_lsn = rc->first;
+  fl->cut_root = rc->supers->root;
+  /* No cycle before this one has written a node with its number. */
+  atomic_store (&fl->cycle, rc->supers->root.cycle + 2);
+}
+
+static int
+undo_and_redo (struct recover *rc)
+{
+  struct flush *fl = rc->fl;
+  int err;
+
+  fl->hold_mark = true;
+  fl->held_mark = rc->mark;
+  err = recover_make_room (rc);
+  if (err == 0)
+    err = undo_all (rc);
+  if (err == 0)
+    err = rc->ops->begin (rc->arg, &rc->supers->root);
+  if (err == 0)
+    err = redo_all (rc);
+  if (err == 0)
+    err = cycle_run_last (fl, DISK_IN_USE);
+  free (fl->imaged.blk);
+  fl->imaged = (struct imaged){ NULL, 0 };
+  return err;
+}
+
+/* Steps 1 and 2. */
+static int
+attach (struct recover *rc)
+{
+  struct flush *fl = rc->fl;
+  int err;
+
+  for (unsigned i = 0; i < fl->config.nr_volumes; i++)
+    flush_mark_volume (fl, i);
+  err = commit_flush_volumes (fl);
+  if (err)
+    return err;
+  rc->supers->root.state = DISK_IN_USE;
+  return supers_attach (rc->supers, buf_volume (fl->bs, 0)->data);
+}
+
+static int
+run (struct recover *rc, struct staging *old)
+{
+  struct recover_report *report = rc->report;
+  bool clean = rc->supers->root.state == DISK_CLEAN;
+  int err = attach (rc);
+
+  if (err == 0)
+    err = replay_staging (rc, old);
+  if (err == 0)
+    err = recover_scan (rc, clean);
+  /* A root slot newer than the one found was lost: its epoch is taken. */
+  if (err == 0 && rc->epoch >= rc->supers->root.epoch) {
+    rc->supers->root.epoch = rc->epoch;
+    err = supers_attach (rc->supers, buf_volume (rc->fl->bs, 0)->data);
+  }
+  if (err)
+    return err;
+  set_log_end (rc);
+  report->first_lsn = rc->first;
+  report->end_lsn = rc->end;
+  report->durable_lsn = rc->mark;
+  report->clean = rc->first == rc->end;
+  if (report->clean)
+    return rc->ops->begin (rc->arg, &rc->supers->root);
+  return undo_and_redo (rc);
+}
+
+int
+recover_run (struct flush *fl, struct supers *supers, struct staging *old,
+             const struct recover_ops *ops, void *arg,
+             struct recover_report *report)
+{
+  struct recover rc = {
+    .fl = fl, .supers = supers, .ops = ops, .arg = arg, .report = report
+  };
+  int err;
+
+  memset (report, 0, sizeof *report);
+  rc.chunk = aligned_alloc (BUF_BYTES, RECOVER_CHUNK * BUF_BYTES);
+  rc.page = aligned_alloc (BUF_BYTES, BUF_BYTES);
+  err = rc.chunk != NULL && rc.page != NULL ? run (&rc, old) : ENOMEM;
+  free (rc.chunk);
+  free (rc.page);
+  free (rc.candidates);
+  free (rc.late);
+  return err;
+}
