@@ -188,6 +188,20 @@ grown (void *array, unsigned used, unsigned nr, unsigned *max, size_t bytes)
   return must (realloc (array, *max * bytes));
 }
 
+/* Page i of what a transfer moves. */
+static uint8_t *
+page_of (const struct vio *io, unsigned i)
+{
+  size_t at = (size_t) i * PAGE_BYTES;
+  unsigned part = 0;
+
+  if (io->iov == NULL)
+    return (uint8_t *) io->buf + at;
+  while (at >= io->iov[part].iov_len)
+    at -= io->iov[part++].iov_len;
+  return (uint8_t *) io->iov[part].iov_base + at;
+}
+
 static unsigned
 record_write (struct record *r, unsigned volume, const struct vio *io)
 {
@@ -207,8 +221,7 @@ record_write (struct record *r, unsigned volume, const struct vio *io)
     .end = RECORD_NEVER,
   };
   for (unsigned i = 0; i < nr; i++)
-    r->blocks[r->nr_blocks++] =
-        block_new ((const uint8_t *) io->buf + (size_t) i * PAGE_BYTES);
+    r->blocks[r->nr_blocks++] = block_new (page_of (io, i));
   return r->nr_writes++;
 }
 
@@ -231,11 +244,11 @@ static void
 read_blocks (struct disk *d, struct vio *io)
 {
   unsigned first = (unsigned) (io->off >> PAGE_SHIFT);
-  uint8_t *to = io->buf;
 
   d->record->nr_reads++;
-  for (unsigned i = 0; i < io->bytes >> PAGE_SHIFT; i++, to += PAGE_BYTES) {
+  for (unsigned i = 0; i < io->bytes >> PAGE_SHIFT; i++) {
     const struct block *b = d->image->block[first + i];
+    uint8_t *to = page_of (io, i);
 
     if (b != NULL)
       memcpy (to, b->data, PAGE_BYTES);
@@ -255,17 +268,16 @@ write_blocks (struct disk *d, struct vio *io)
 {
   struct record *r = d->record;
   unsigned nr = record_write (r, d->number, io);
-  const uint8_t *from = io->buf;
   const struct rec_write *w;
 
   sim_note (nr << 8 | d->number);
   sim_point (SIM_POINT_IO);
   w = &r->writes[nr];
-  for (unsigned i = 0; i < w->nr; i++, from += PAGE_BYTES) {
+  for (unsigned i = 0; i < w->nr; i++) {
     struct block *b = r->blocks[w->blocks + i];
 
     image_set (d->image, w->first + i, b);
-    if (!same (b, from))
+    if (!same (b, page_of (io, i)))
       r->changed_under_way = true;
   }
   r->writes[nr].end = record_event (r);
