@@ -124,7 +124,6 @@ publish (struct bufs *bs, struct buf *b, bool quiet)
   struct part *p = buf_part (bs, bucket);
   struct buf *other;
 
-  atomic_store_explicit (&b->touched, !quiet, memory_order_relaxed);
   atomic_store_explicit (&b->refs, quiet ? BUF_QUIET | 1 : 1,
                          memory_order_relaxed);
   lock_acquire (&p->lock);
@@ -133,7 +132,6 @@ publish (struct bufs *bs, struct buf *b, bool quiet)
     found_locked (p, other, quiet);
   else
     buf_hash_add (bs, bucket, b);
-  p->nr_loads += other == NULL;
   lock_release (&p->lock);
   if (other == NULL)
     return b;
@@ -159,8 +157,8 @@ bad_node (struct bufs *bs, const struct buf_id *id,
   return EIO;
 }
 
-static bool
-is_block (const struct bufs *bs, uint64_t blk)
+bool
+bufs_has_block (const struct bufs *bs, uint64_t blk)
 {
   return blk >> 60 == 0 && blkno_volume (blk) < bs->config.nr_volumes &&
          blkno_place (blk) <
@@ -195,7 +193,7 @@ buf_meta_get (struct bufs *bs, const struct buf_id *id,
   int err;
 
   if (b == NULL) {
-    if (!is_block (bs, at->blk))
+    if (!bufs_has_block (bs, at->blk))
       return bad_node (bs, id, at, "no such block");
     b = buf_new (bs, BUF_META, false);
     if (b == NULL)
@@ -206,6 +204,7 @@ buf_meta_get (struct bufs *bs, const struct buf_id *id,
       return err;
     }
     b = publish (bs, b, quiet);
+    atomic_fetch_add_explicit (&bs->nr_loads, 1, memory_order_relaxed);
   }
   if (b->blk != at->blk) {
     buf_put (bs, b);
@@ -226,7 +225,7 @@ buf_meta_new (struct bufs *bs, const struct buf_id *id,
 
   if (b == NULL)
     return NULL;
-  assert (is_block (bs, blk));
+  assert (bufs_has_block (bs, blk));
   b->id = *id;
   b->blk = blk;
   node = (struct disk_node *) b->data;

@@ -9,8 +9,8 @@
  *
  * The steps, each durable before the next begins:
  *
- *   1  zeros over the root's slots, the newest last: the old store is as it
- *      was, or there is none
+ *   1  zeros over the root's slots but the newest; over that one: the old
+ *      store is as it was, or there is none
  *   2  zeros over the first and last MiB of every volume: slots, labels, what
  *      others may have left; ring; free maps
  *   3  all slots of the peers, with sequences 1 to 4
@@ -60,12 +60,13 @@ struct format {
 static int
 out_flush (struct format *f)
 {
+  uint64_t off = f->first * DISK_BLOCK_BYTES;
   size_t bytes = (size_t) f->nr * DISK_BLOCK_BYTES;
   int err;
 
-  if (f->nr == 0)
+  if (bytes == 0)
     return 0;
-  err = volume_write (f->volume, f->first * DISK_BLOCK_BYTES, f->buf, bytes);
+  err = volume_write (f->volume, off, f->buf, bytes);
   f->first += f->nr;
   f->nr = 0;
   f->done_bytes += bytes;
@@ -332,7 +333,15 @@ flush_from (const struct format *f, unsigned from)
   return err;
 }
 
-/* Step 1.  Of an old store the oldest slot goes first. */
+static int
+wipe_slot (struct format *f, unsigned slot)
+{
+  return write_zeros (f, 0, super_slot_block (blocks_of (f, 0), slot), 1);
+}
+
+/* Step 1.  An old store's newest slot goes alone, when the others have gone:
+ * else an older one might come to serve, with peers that are newer.
+ */
 static int
 wipe_root_slots (struct format *f)
 {
@@ -343,12 +352,12 @@ wipe_root_slots (struct format *f)
 
   if (super_read (v, &old, NULL) == 0)
     newest = old.slot;
-  for (unsigned i = 1; i <= DISK_SUPER_SLOTS && err == 0; i++) {
-    unsigned slot = (newest + i) % DISK_SUPER_SLOTS;
-
-    err =
-        write_zeros (f, 0, super_slot_block (super_volume_blocks (v), slot), 1);
-  }
+  for (unsigned i = 1; i < DISK_SUPER_SLOTS && err == 0; i++)
+    err = wipe_slot (f, (newest + i) % DISK_SUPER_SLOTS);
+  if (err == 0)
+    err = volume_flush (v);
+  if (err == 0)
+    err = wipe_slot (f, newest);
   return err != 0 ? err : volume_flush (v);
 }
 

@@ -220,8 +220,8 @@ log_error (const struct disk_super *p)
   if (p->redo_lsn > p->durable_lsn ||
       p->durable_lsn - p->redo_lsn > p->ring_blocks)
     return "its log is longer than the ring";
-  if (p->state == DISK_CLEAN && (p->durable_lsn > p->next_lsn ||
-                                 p->next_lsn - p->redo_lsn > p->ring_blocks))
+  if (p->state == DISK_CLEAN &&
+      (p->next_lsn < p->redo_lsn || p->next_lsn - p->redo_lsn > p->ring_blocks))
     return "its log's end is impossible";
   return NULL;
 }
@@ -283,9 +283,9 @@ read_slot (struct volume *v, unsigned slot, struct disk_super *to)
   uint64_t nr_blocks = super_volume_blocks (v);
   uint64_t off = super_slot_block (nr_blocks, slot) * DISK_BLOCK_BYTES;
 
-  return volume_read (v, off, to, DISK_BLOCK_BYTES) != 0
-             ? "it cannot be read"
-             : super_error (to, slot, nr_blocks);
+  if (volume_read (v, off, to, DISK_BLOCK_BYTES) != 0)
+    return "it cannot be read";
+  return super_error (to, slot, nr_blocks);
 }
 
 int
@@ -519,6 +519,7 @@ super_put (struct volume *v, struct disk_super *super, void *page)
 {
   uint64_t nr_blocks = super_volume_blocks (v);
   struct disk_super *to = page;
+  uint64_t off;
   int err;
 
   *to = *super;
@@ -526,9 +527,8 @@ super_put (struct volume *v, struct disk_super *super, void *page)
   to->slot = to->sequence % DISK_SUPER_SLOTS;
   to->crc = crc32c (0, to, DISK_CRC_OFF);
   assert (super_error (to, to->slot, nr_blocks) == NULL); /* I3 */
-  err = volume_write (v,
-                      super_slot_block (nr_blocks, to->slot) * DISK_BLOCK_BYTES,
-                      page, DISK_BLOCK_BYTES);
+  off = super_slot_block (nr_blocks, to->slot) * DISK_BLOCK_BYTES;
+  err = volume_write (v, off, page, DISK_BLOCK_BYTES);
   if (err == 0)
     *super = *to;
   return err;

@@ -67,14 +67,13 @@ static inline void
 move_blocks (struct volume *v, enum vio_op op, uint64_t blk, void *buf,
              uint32_t nr)
 {
-  struct vio io = { .volume = v,
-                    .op = op,
-                    .off = blk * DISK_BLOCK_BYTES,
-                    .buf = buf,
-                    .bytes = (size_t) nr * DISK_BLOCK_BYTES };
+  uint64_t off = blk * DISK_BLOCK_BYTES;
+  size_t bytes = (size_t) nr * DISK_BLOCK_BYTES;
 
-  vio_run (&io);
-  assert_int_equal (io.error, 0);
+  if (op == VIO_READ)
+    assert_int_equal (volume_read (v, off, buf, bytes), 0);
+  else
+    assert_int_equal (volume_write (v, off, buf, bytes), 0);
 }
 
 static inline uint64_t
@@ -101,6 +100,122 @@ static inline void
 slot_seal (struct disk_super *p)
 {
   p->crc = crc32c (0, p, DISK_CRC_OFF);
+}
+
+/* ---- reading what was made, with nothing but disk.h ---- */
+
+struct walk {
+  struct volume *v;
+  const struct disk_super *root;
+  unsigned volume;
+  uint64_t nr_blocks, nr_nodes, nr_leaves;
+};
+
+static inline uint64_t
+used_to (const struct disk_super *root, unsigned volume)
+{
+  return 2 + (volume == 0 ? root->ring_blocks : 0) +
+         root->members[volume].freemap_blocks;
+}
+
+static inline void
+check_leaf (const struct walk *w, const struct disk_node *leaf)
+{
+  uint64_t base = leaf->index * DISK_FREEMAP_BITS;
+  uint32_t nr_used = 0;
+
+  for (uint64_t i = 0; i < DISK_FREEMAP_BITS; i++) {
+    uint64_t blk = base + i;
+    bool used = blk < used_to (w->root, w->volume) || blk >= w->nr_blocks - 2;
+
+    if (used != (leaf->body[i / 8] >> i % 8 & 1))
+      fail_msg ("block %" PRIu64 " of volume %u", blk, w->volume);
+    nr_used += used;
+  }
+  assert_int_equal (leaf->nr_used, nr_used);
+}
+
+static inline void
+check_node (struct walk *w, const struct disk_pointer *at, unsigned level,
+            uint64_t index)
+{
+  const uint64_t place = at->blk & ((UINT64_C (1) << 48) - 1);
+  const struct disk_member *m = &w->root->members[w->volume];
+  struct disk_node *node = test_pages (sizeof *node);
+  const struct disk_inner *inner = (const void *) node->body;
+  uint64_t nr_below = w->nr_leaves;
+  uint32_t nr_used = 0;
+
+  assert_int_equal (at->blk >> 48, w->volume);
+  assert_in_range (place, m->freemap_first,
+                   m->freemap_first + m->freemap_blocks - 1);
+  move_blocks (w->v, VIO_READ, place, node, 1);
+  assert_int_equal (node->crc, crc32c (0, node, DISK_CRC_OFF));
+  assert_int_equal (node->magic, DISK_NODE_MAGIC);
+  assert_int_equal (node->version, 1);
+  assert_int_equal (node->type,
+                    level == 0 ? DISK_NODE_FREEMAP : DISK_NODE_INNER);
+  assert_int_equal (node->level, level);
+  assert_int_equal (node->blk, at->blk);
+  assert_int_equal (node->cycle, at->cycle);
+  assert_int_equal (node->tree, 0x100 + w->volume);
+  assert_int_equal (node->index, index);
+  assert_memory_equal (node->uuid, w->root->uuid, 16);
+  w->nr_nodes++;
+  for (unsigned l = 1; l < level; l++)
+    nr_below = (nr_below + 127) / 128;
+  for (unsigned i = 0; i < DISK_FANOUT && level > 0; i++) {
+    if (index * 128 + i < nr_below) {
+      check_node (w, &inner->child[i], level - 1, index * 128 + i);
+      nr_used++;
+    } else
+      assert_int_equal (inner->child[i].blk | inner->child[i].cycle, 0);
+  }
+  if (level > 0)
+    assert_int_equal (node->nr_used, nr_used);
+  else
+    check_leaf (w, node);
+  free (node);
+}
+
+/* The store that t's volumes are is a fresh one, to its last bit. */
+static inline void
+check_fresh (struct rig *t)
+{
+  struct disk_super *root = &t->s.root;
+  uint8_t *ring = test_pages (MIB);
+
+  assert_int_equal (supers_read (t->v, t->nr, &t->s), 0);
+  assert_int_equal (root->state, DISK_CLEAN);
+  assert_int_equal (root->epoch, 1);
+  assert_int_equal (root->cycle, 1);
+  assert_int_equal (root->redo_lsn, 1);
+  assert_int_equal (root->next_lsn, 1);
+  assert_int_equal (root->durable_lsn, 1);
+  assert_int_equal (root->next_object, 0x1000);
+  assert_int_equal (root->entry_bytes, 12);
+  assert_int_equal (root->table.blk | root->table.cycle, 0);
+  assert_int_equal (root->table_height, 0);
+  assert_int_equal (root->dirty_max | root->staging, 0);
+  for (uint64_t i = 0; i < root->ring_blocks; i += MIB / 4096) {
+    uint64_t nr = min_u64 (root->ring_blocks - i, MIB / 4096);
+
+    move_blocks (t->v[0], VIO_READ, 2 + i, ring, (uint32_t) nr);
+    for (uint64_t k = 0; k < nr * 4096; k++)
+      if (ring[k] != 0)
+        fail_msg ("byte %" PRIu64 " of the ring", i * 4096 + k);
+  }
+  for (unsigned i = 0; i < t->nr; i++) {
+    struct walk w = { .v = t->v[i], .root = root, .volume = i };
+    const struct disk_member *m = &root->members[i];
+
+    w.nr_blocks = t->v[i]->size_bytes / 4096;
+    w.nr_leaves = (w.nr_blocks + 30719) / 30720;
+    check_node (&w, &m->freemap, m->freemap_height, 0);
+    assert_int_equal (w.nr_nodes, m->freemap_blocks);
+    assert_int_equal (super_first_block (root, i), used_to (root, i));
+  }
+  free (ring);
 }
 
 #endif /* FARPAGE_TEST_SUPER_H */
