@@ -49,7 +49,7 @@ content_fill (uint16_t token, const struct where *at, unsigned sector, void *to)
   if (token != 0) {
     word[0] = sector_name (token, at, sector);
     for (unsigned i = 1; i < SECTOR_BYTES / 8; i++)
-      word[i] = word[i - 1] * UINT64_C (0x9fb21c651e98df25) + i;
+      word[i] = (word[0] + i) * UINT64_C (0x9fb21c651e98df25);
   }
   memcpy (to, word, sizeof word);
 }

@@ -29,7 +29,7 @@
 
 #define CLIENTS_MAX      3u
 #define OBJECT_PAGES_MAX 1024u
-#define CHUNK_PAGES      64u
+#define CHUNK_PAGES      8u
 #define SLEEP_NS         (UINT64_C (6000000000))
 
 /* What the run's tasks share. */
@@ -114,71 +114,84 @@ page_wrong (struct bench *b, const struct where *at, unsigned name,
          at->pgno, 'a' + name, found, e == NULL ? " zeros" : allowed);
 }
 
+/* One object, and what is expected of each of its pages (NULL: zeros). */
+struct object_view {
+  unsigned name;
+  uint16_t life;
+  uint32_t nr_pages;
+  const struct expect_page *page[OBJECT_PAGES_MAX];
+  bool hole[OBJECT_PAGES_MAX];
+};
+
+static void
+view_object (struct object_view *o, unsigned name, const struct expect *e)
+{
+  memset (o, 0, sizeof *o);
+  o->name = name;
+  o->life = e->name[name].life;
+  o->nr_pages = e->name[name].nr_pages;
+  for (unsigned i = 0; i < e->nr_pages; i++)
+    if (e->page[i].name == name)
+      o->page[e->page[i].pgno] = &e->page[i];
+}
+
 /* Compare one page, and make what it is sure in found (NULL: not wanted). */
 static void
-compare_page (struct bench *b, unsigned name, const struct where *at,
-              const uint8_t *page, const struct expect *e, struct expect *found)
+compare_page (struct bench *b, const struct object_view *o, uint32_t pgno,
+              const uint8_t *page, struct expect *found)
 {
-  const struct expect_page *p = expect_find (e, name, at->pgno);
-  static const struct content zeros;
-  struct content c = zeros;
+  const struct expect_page *p = o->page[pgno];
+  struct where at = { o->life, pgno };
+  struct content c = { { 0 } };
   char why[200];
   bool is_zero = page[0] == 0 && memcmp (page, page + 1, PAGE_BYTES - 1) == 0;
 
-  if (!is_zero && !content_parse (page, at, &c, why))
-    wrong (b->run, "page %u of %c: %s", at->pgno, 'a' + name, why);
+  if (!is_zero && !content_parse (page, &at, &c, why))
+    wrong (b->run, "page %u of %c: %s", pgno, 'a' + o->name, why);
   else if (p != NULL ? !expect_allows (p, &c) : !is_zero)
-    page_wrong (b, at, name, &c, p);
+    page_wrong (b, &at, o->name, &c, p);
+  else if (!is_zero && o->hole[pgno])
+    wrong (b->run, "page %u of %c is not zeros, and block status says hole",
+           pgno, 'a' + o->name);
   else if (p != NULL && found != NULL)
-    expect_page (found, name, at->pgno)->is[0] = c;
+    expect_page (found, o->name, pgno)->is[0] = c;
 }
 
-/* Holes are read only if a test wants all, or if they should be none. */
+/* Holes are read only if a test wants all, or if they may be something. */
 static bool
-may_skip (const struct bench *b, unsigned name, const struct expect *e,
-          uint32_t first, uint32_t nr, const bool *hole)
+may_skip (const struct bench *b, const struct object_view *o, uint32_t first,
+          uint32_t nr)
 {
   if (b->config->read_all)
     return false;
   for (uint32_t i = first; i < first + nr; i++)
-    if (!hole[i] || expect_find (e, name, i) != NULL)
+    if (!o->hole[i] || o->page[i] != NULL)
       return false;
   return true;
 }
 
-#define STEP_PAGES 8u
-
 static void
-compare_object (struct bench *b, unsigned name, const struct expect *e,
-                struct expect *found)
+compare_object (struct bench *b, struct object_view *o, struct expect *found)
 {
   const struct subject *subject = b->config->subject;
-  const struct expect_name *n = &e->name[name];
-  bool hole[OBJECT_PAGES_MAX] = { false };
   int err = 0;
 
   if (subject->holes != NULL)
-    err = subject->holes (b->s, name, n->nr_pages, hole);
+    err = subject->holes (b->s, o->name, o->nr_pages, o->hole);
   if (err != 0)
-    wrong (b->run, "block status of %c: %s", 'a' + name, strerror (err));
-  for (uint32_t p = 0; p < n->nr_pages && !b->run->failed; p += STEP_PAGES) {
-    uint32_t nr = n->nr_pages - p < STEP_PAGES ? n->nr_pages - p : STEP_PAGES;
+    wrong (b->run, "block status of %c: %s", 'a' + o->name, strerror (err));
+  for (uint32_t p = 0; p < o->nr_pages && !b->run->failed; p += CHUNK_PAGES) {
+    uint32_t nr = o->nr_pages - p < CHUNK_PAGES ? o->nr_pages - p : CHUNK_PAGES;
 
-    if (may_skip (b, name, e, p, nr, hole))
+    if (may_skip (b, o, p, nr))
       continue;
-    err = subject->read (b->s, name, chunk, (uint64_t) p * PAGE_BYTES,
+    err = subject->read (b->s, o->name, chunk, (uint64_t) p * PAGE_BYTES,
                          nr * PAGE_BYTES);
     if (err != 0)
       wrong (b->run, "read of pages %u to %u of %c: %s", p, p + nr - 1,
-             'a' + name, strerror (err));
-    for (uint32_t i = 0; i < nr && err == 0; i++) {
-      struct where at = { n->life, p + i };
-
-      compare_page (b, name, &at, chunk + i * PAGE_BYTES, e, found);
-      if (hole[p + i] && chunk[i * PAGE_BYTES] != 0)
-        wrong (b->run, "page %u of %c reads non-zero and is called a hole",
-               p + i, 'a' + name);
-    }
+             'a' + o->name, strerror (err));
+    for (uint32_t i = 0; i < nr && err == 0; i++)
+      compare_page (b, o, p + i, chunk + i * PAGE_BYTES, found);
   }
 }
 
@@ -186,6 +199,7 @@ static void
 compare_name (struct bench *b, unsigned name, const struct expect *e,
               struct expect *found)
 {
+  static struct object_view view; /* of one comparing task at a time */
   const struct expect_name *n = &e->name[name];
   uint32_t nr_pages = 0;
   int err = b->config->subject->size (b->s, name, &nr_pages);
@@ -203,7 +217,8 @@ compare_name (struct bench *b, unsigned name, const struct expect *e,
   else {
     if (found != NULL)
       found->name[name] = (struct expect_name){ n->life, false, nr_pages };
-    compare_object (b, name, e, found);
+    view_object (&view, name, e);
+    compare_object (b, &view, found);
   }
 }
 
