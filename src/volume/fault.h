@@ -10,9 +10,9 @@
 
 /* Takes inner over (closes it with itself, but not when this fails).
  * Transfers are over when start returns, in the thread that called it; a
- * batch is not needed.  size_bytes, align, checked, direct and sparse are the
- * inner volume's; a test that wants pages verified over a memory volume sets
- * checked of the new volume before anybody uses it.
+ * batch is not needed.  size_bytes, align, checked, direct, sparse and readonly
+ * are the inner volume's; a test that wants pages verified over a memory volume
+ * sets checked of the new volume before anybody uses it.
  */
 extern int volume_open_fault (struct volume *inner, struct volume **vp);
 

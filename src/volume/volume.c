@@ -119,7 +119,9 @@ vio_start (struct vbatch *batch, struct vio *io)
   assert (batch != NULL || !v->batched);
   io->error = 0;
   io->done = 0;
-  if (io->op == VIO_WRITE && atomic_load (&v->flush_failed))
+  if (io->op == VIO_WRITE && v->readonly)
+    vio_finish (io, EROFS);
+  else if (io->op == VIO_WRITE && atomic_load (&v->flush_failed))
     vio_finish (io, EIO);
   else
     v->ops->start (v, batch, io);
@@ -153,8 +155,11 @@ int
 volume_flush (struct volume *v)
 {
   bool failed = atomic_load (&v->flush_failed);
-  int err = failed ? EIO : v->ops->flush (v);
+  int err;
 
+  if (v->readonly)
+    return 0;
+  err = failed ? EIO : v->ops->flush (v);
   if (err == 0)
     return 0;
   count_error (v);

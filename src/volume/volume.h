@@ -99,6 +99,7 @@ struct volume {
   bool checked;        /* [const] bytes leave this process's memory: verify */
   bool direct;         /* [const] past the page cache */
   bool sparse;         /* [const] freed runs go back by trim */
+  bool readonly;       /* [const] writes are EROFS */
   atomic_bool flush_failed; /* for good: see volume_flush () */
   _Atomic uint64_t nr_errors;
   struct log_limit error_limit; /* [atomic] of messages about errors */
@@ -131,12 +132,67 @@ struct volume_path_options {
 /* An existing regular file or block device, for a volatile store: locked for
  * this process alone, checked to be ours or empty (or force), labelled, and
  * a regular file's blocks allocated.  Errors: ENOENT, EISDIR, EACCES, EROFS,
- * EBUSY (locked), EEXIST (has other data), EINVAL (FIFO, too small), ENOSPC,
- * EIO.  Blocks: yes.
+ * EBUSY (locked), EEXIST (has other data, or a durable store), EINVAL (FIFO,
+ * too small), ENOSPC, EIO.  Blocks: yes.
  */
 extern int volume_open_path (const char *path,
                              const struct volume_path_options *options,
                              struct volume **vp);
+
+/* ---- a durable store's volumes */
+
+struct volume_store_options {
+  bool readonly;             /* take no lock, change nothing */
+  bool sparse;               /* give freed runs back by volume_trim () */
+  enum volume_direct direct; /* past the page cache: auto = where it works */
+  uint64_t lock_wait_ns;     /* for another process to let go */
+  bool in_use; /* result of readonly: another process has it locked */
+};
+
+/* An existing regular file or block device, whatever it holds: offset 0 is its
+ * first byte, size_bytes its size rounded down to pages.  Locked for this
+ * process alone; nothing is written or allocated.  With readonly it is not
+ * locked, writes are EROFS, trims EOPNOTSUPP, and flush has nothing to do.
+ * Errors as volume_open_path () but EEXIST and ENOSPC.  Blocks: yes.
+ */
+extern int volume_open_store (const char *path,
+                              struct volume_store_options *options,
+                              struct volume **vp);
+
+/* Format, volume by volume, each step on all of them before the next one:
+ * volume_create_file () for those that are to be made, volume_open_store (),
+ * volume_format_check (), volume_allocate (), volume_wipe (), and then the
+ * superblocks.  On a volume that is no path the last three do nothing.
+ * Blocks: yes.
+ */
+
+/* Make a regular file of size_bytes (rounded down to pages), for its owner
+ * alone, allocated unless sparse; it and its name are on the medium on return.
+ * On failure there is none.  EEXIST (whatever it is, also a symbolic link),
+ * ENOENT, EACCES, EROFS, EINVAL (too small), ENOSPC, EFBIG, EIO.
+ */
+extern int volume_create_file (const char *path, uint64_t size_bytes,
+                               bool sparse);
+
+/* May what is on it be overwritten?  Yes if there is nothing that anybody
+ * would miss, or the label of a volatile store.  Else EEXIST: a durable store,
+ * a file system, a partition table, other data; with force it is told and
+ * taken.  EIO.  Changes nothing.
+ */
+extern int volume_format_check (struct volume *v, bool force);
+
+/* Give a regular file all its blocks.  ENOSPC, EOPNOTSUPP (the file system
+ * cannot: told, with sparse=yes as the remedy), EROFS (readonly).
+ */
+extern int volume_allocate (struct volume *v);
+
+/* Zeros over the first and the last MiB, where labels and signatures are; they
+ * are on the medium on return.  No transfer is under way.  EIO, ENOSPC, EROFS
+ * (readonly).
+ */
+extern int volume_wipe (struct volume *v);
+
+/* ---- */
 
 /* What is written to it is kept in memory and forgotten at close; reads of
  * anything else come from inner, which is never written, flushed or trimmed.
