@@ -340,13 +340,12 @@ farpage_pread (void *handle, void *buf, uint32_t count, uint64_t offset,
   return result (conn_read (handle, buf, offset, count));
 }
 
-/* A volatile store has nothing to do for FUA. */
 static int
 farpage_pwrite (void *handle, const void *buf, uint32_t count, uint64_t offset,
                 uint32_t flags)
 {
-  (void) flags;
-  return result (conn_write (handle, buf, offset, count));
+  return result (
+      conn_write (handle, buf, offset, count, flags & NBDKIT_FLAG_FUA));
 }
 
 static int
@@ -359,16 +358,15 @@ farpage_flush (void *handle, uint32_t flags)
 static int
 farpage_trim (void *handle, uint32_t count, uint64_t offset, uint32_t flags)
 {
-  (void) flags;
-  return result (conn_trim (handle, offset, count));
+  return result (conn_trim (handle, offset, count, flags & NBDKIT_FLAG_FUA));
 }
 
 static int
 farpage_zero (void *handle, uint32_t count, uint64_t offset, uint32_t flags)
 {
   bool fast = flags & NBDKIT_FLAG_FAST_ZERO;
-  int err =
-      conn_zero (handle, offset, count, flags & NBDKIT_FLAG_MAY_TRIM, fast);
+  int err = conn_zero (handle, offset, count, flags & NBDKIT_FLAG_MAY_TRIM,
+                       fast, flags & NBDKIT_FLAG_FUA);
 
   if (err == ENOTSUP && fast) { /* T1 */
     nbdkit_set_error (ENOTSUP);

@@ -27,7 +27,7 @@ enum buf_flags {
 /* A part of the hash: buckets whose number is its own modulo nr_parts. */
 struct part {
   lock_t lock; /* LOCK_BUF */
-  uint64_t nr_hits, nr_loads, nr_evicted;
+  uint64_t nr_hits, nr_evicted;
 } __attribute__ ((aligned (64)));
 
 /* Who waits for room for DATA; on its thread's stack. */
@@ -73,7 +73,8 @@ struct bufs {
   struct buf_free free;
   struct buf_list lists[BUF_TYPES];
   _Atomic uint64_t nr_type[BUF_TYPES]; /* not BUF_FREE */
-  _Atomic uint64_t hand;               /* of the clock */
+  _Atomic uint64_t nr_loads;
+  _Atomic uint64_t hand; /* of the clock */
   atomic_bool failed;
   struct log_limit full_limit, bad_limit;
 };

@@ -124,7 +124,6 @@ publish (struct bufs *bs, struct buf *b, bool quiet)
   struct part *p = buf_part (bs, bucket);
   struct buf *other;
 
-  atomic_store_explicit (&b->touched, !quiet, memory_order_relaxed);
   atomic_store_explicit (&b->refs, quiet ? BUF_QUIET | 1 : 1,
                          memory_order_relaxed);
   lock_acquire (&p->lock);
@@ -133,7 +132,6 @@ publish (struct bufs *bs, struct buf *b, bool quiet)
     found_locked (p, other, quiet);
   else
     buf_hash_add (bs, bucket, b);
-  p->nr_loads += other == NULL;
   lock_release (&p->lock);
   if (other == NULL)
     return b;
@@ -206,6 +204,7 @@ buf_meta_get (struct bufs *bs, const struct buf_id *id,
       return err;
     }
     b = publish (bs, b, quiet);
+    atomic_fetch_add_explicit (&bs->nr_loads, 1, memory_order_relaxed);
   }
   if (b->blk != at->blk) {
     buf_put (bs, b);

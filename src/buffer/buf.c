@@ -33,6 +33,10 @@
  *     into that evicts instead, but UNDO beyond its share, and claims, never
  *     wait for each other.
  *
+ * The clock: what was found again since the hand last came by is spared once.
+ * A buffer begins unspared, so that what is loaded once, by a pass over many,
+ * makes room for its like.
+ *
  * Locks: a part's (LOCK_BUF), then a list's (LOCK_LIST); no two of one rank.
  * The clock takes one part's lock at a time.
  *
@@ -187,6 +191,7 @@ try_evict (struct bufs *bs, struct buf *b)
   buf_hash_remove (bs, b);
   buf_part (bs, bucket)->nr_evicted++;
   atomic_fetch_sub_explicit (&bs->nr_type[b->type], 1, memory_order_relaxed);
+  atomic_store_explicit (&b->refs, 0, memory_order_relaxed);
   b->type = BUF_FREE;
   return true;
 }
@@ -360,7 +365,8 @@ bufs_dirty_max (struct bufs *bs, enum buf_type type)
 void
 bufs_stat (struct bufs *bs, struct bufs_stat *st)
 {
-  *st = (struct bufs_stat){ .nr = bs->nr };
+  *st = (struct bufs_stat){ .nr = bs->nr,
+                            .nr_loads = atomic_load (&bs->nr_loads) };
   for (unsigned i = BUF_VOLUME; i < BUF_TYPES; i++) {
     uint64_t nr = atomic_load (&bs->nr_type[i]);
 
@@ -374,7 +380,6 @@ bufs_stat (struct bufs *bs, struct bufs_stat *st)
 
     LOCK_SCOPE (&p->lock);
     st->nr_hits += p->nr_hits;
-    st->nr_loads += p->nr_loads;
     st->nr_evicted += p->nr_evicted;
   }
   LOCK_SCOPE (&bs->free.lock);

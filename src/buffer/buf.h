@@ -198,6 +198,11 @@ extern void buf_data_unreserve (struct bufs *bs, unsigned nr);
  */
 extern void buf_data_write (struct bufs *bs, uint64_t blk, const void *page);
 
+/* Is any page in a buffer?  For who would ask for many blocks: false counts for
+ * all that were in none before the call.  Lock: none needed.
+ */
+extern bool bufs_have_data (struct bufs *bs);
+
 /* If block blk is in a buffer, copy it out. */
 extern bool buf_data_read (struct bufs *bs, uint64_t blk, void *page);
 

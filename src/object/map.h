@@ -21,7 +21,7 @@
 #define MAP_NODES_MAX 16u
 struct map_change {
   struct change change;
-  unsigned nr_blks; /* charged, and each with a unit */
+  unsigned nr_blks; /* charged; that stands for them, they need no units */
   uint64_t blks[MAP_NODES_MAX];
 };
 

@@ -172,7 +172,7 @@ append (struct objmeta *m, struct change *ch, enum disk_rec_type type,
     .type = (uint16_t) type,
     .object = m->tree.id,
     .pgno = run->pgno,
-    .word = type == DISK_REC_MAP ? run->word : 0,
+    .word = type == DISK_REC_MAP ? swmeta_blkno (run->word) : 0,
     .nr = (uint32_t) run->nr_pages,
   };
 

@@ -74,7 +74,7 @@ word_of (const struct disk_rec *rec, uint64_t i)
 {
   switch (rec->type) {
   case DISK_REC_MAP:
-    return rec->word + i;
+    return swmeta_word (SWMETA_BLOCK, rec->word + i);
   case DISK_REC_ZERO:
     return swmeta_word (SWMETA_ZERO, 0);
   default:
@@ -117,8 +117,9 @@ check_rec (const struct objmeta *m, const struct disk_rec *rec)
       rec->nr > m->nr_pages - rec->pgno)
     return objmeta_trouble (m, rec->pgno,
                             "the log has a record that goes beyond the end");
-  if (map && (swmeta_kind (rec->word) != SWMETA_BLOCK ||
-              !objmeta_run_ok (m, rec->word, rec->nr)))
+  if (map &&
+      (swmeta_blkno (rec->word) != rec->word ||
+       !objmeta_run_ok (m, swmeta_word (SWMETA_BLOCK, rec->word), rec->nr)))
     return objmeta_trouble (m, rec->pgno,
                             "the log has a record with a block beyond the "
                             "volume's end");

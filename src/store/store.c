@@ -385,7 +385,7 @@ store_remove (struct store *s, const char *name, bool force)
   x->nr_conns++;
   lock_release (&s->lock);
   object_kill (x->o);
-  object_drop (x->o);
+  (void) object_drop (x->o); /* in memory: it cannot fail */
   export_put (s, x);
   return 0;
 }

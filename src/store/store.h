@@ -153,18 +153,21 @@ extern const char *conn_description (const struct conn *c);
 
 /* Ranges must lie inside the export (EINVAL else); length 0 does nothing.
  * Errors: EPERM (owned by another client, or read-only), EIO, ENOMEM, ENOSPC,
- * ESHUTDOWN.  Blocks: yes.
+ * ESHUTDOWN.  fua: durable before it returns, if the export is.  Blocks: yes.
  */
 extern int conn_read (struct conn *c, void *buf, uint64_t off, uint32_t bytes);
 extern int conn_write (struct conn *c, const void *buf, uint64_t off,
-                       uint32_t bytes);
+                       uint32_t bytes, bool fua);
+/* All that was answered before, to any connection, is durable: of exports that
+ * are.  EIO: the store has failed.
+ */
 extern int conn_flush (struct conn *c);
-extern int conn_trim (struct conn *c, uint64_t off, uint32_t bytes);
+extern int conn_trim (struct conn *c, uint64_t off, uint32_t bytes, bool fua);
 /* may_hole false: pages stay reserved.  fast: ENOTSUP, and nothing changes,
  * if it would be no faster than writing zeros.
  */
 extern int conn_zero (struct conn *c, uint64_t off, uint32_t bytes,
-                      bool may_hole, bool fast);
+                      bool may_hole, bool fast, bool fua);
 extern int conn_cache (struct conn *c, uint64_t off, uint32_t bytes);
 
 /* Calls fn for the extents of the range in rising order, together exactly the

@@ -225,7 +225,7 @@ write_byte (struct conn *c, uint64_t off, uint8_t byte)
   uint8_t page[PAGE_BYTES] __attribute__ ((aligned (4096)));
 
   memset (page, byte, sizeof page);
-  return conn_write (c, page, off, sizeof page);
+  return conn_write (c, page, off, sizeof page, false);
 }
 
 /* The byte that all of a page is, or -errno; -1000 if they differ. */
@@ -266,7 +266,7 @@ call_write_part (void *arg)
 {
   struct call *call = arg;
 
-  call->result = conn_write (call->c, "p", 17, 1);
+  call->result = conn_write (call->c, "p", 17, 1, false);
   atomic_store (&call->over, true);
   return NULL;
 }

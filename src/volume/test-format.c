@@ -100,9 +100,10 @@ open_store (const char *path, bool readonly, struct volume **vp)
 static uint8_t *
 content (const char *path, size_t bytes)
 {
-  uint8_t *p = test_pages (bytes + PAGE_BYTES);
+  uint8_t *p = malloc (bytes + PAGE_BYTES);
   int fd = open (path, O_RDONLY | O_CLOEXEC);
 
+  assert_non_null (p);
   assert_int_equal (pread (fd, p, bytes + PAGE_BYTES, 0), bytes);
   close (fd);
   return p;
