@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* farpage: steers a running server through its control socket.
+/* farpage: steers a running server through its control socket, and makes and
+ * shows stores on volumes.
  *
  *   main → options_parse → a command's run → client.c → the server
+ *                                          → volumes.c → the volumes
  *
  * Help is made from the tables of commands and options, so that it lists what
  * is taken; test-tool.sh compares it with farpage.1 both ways.
@@ -19,13 +21,21 @@
 #include "tool.h"
 
 static const struct command *const commands[] = {
-  &command_create, &command_rm, &command_ls, &command_stat, &command_stop,
+  &command_create, &command_rm,     &command_ls,   &command_stat,
+  &command_stop,   &command_format, &command_info, &command_dump,
 };
 
 #define NR_COMMANDS (sizeof commands / sizeof commands[0])
 #define GLOBAL \
   (OPT_BIT (OPT_SOCKET) | OPT_BIT (OPT_HELP) | OPT_BIT (OPT_VERSION))
-#define COMMON (OPT_BIT (OPT_SOCKET) | OPT_BIT (OPT_HELP))
+
+/* All options of a command. */
+static unsigned
+options_of (const struct command *c)
+{
+  return c->options | OPT_BIT (OPT_HELP) |
+         (c->offline ? 0 : OPT_BIT (OPT_SOCKET));
+}
 
 static void
 print_options (unsigned allowed)
@@ -46,7 +56,8 @@ static void
 print_help (void)
 {
   printf ("Usage: farpage COMMAND [ARGUMENT | OPTION]...\n"
-          "Steer a running farpage server.\n\nCommands:\n");
+          "Steer a running farpage server; make and show stores.\n\n"
+          "Commands:\n");
   for (size_t i = 0; i < NR_COMMANDS; i++) {
     char text[32];
 
@@ -62,7 +73,7 @@ print_help (void)
 static void
 print_command_help (const struct command *c)
 {
-  unsigned allowed = c->options | COMMON;
+  unsigned allowed = options_of (c);
 
   printf ("Usage: farpage %s%s%s", c->name, c->args[0] != '\0' ? " " : "",
           c->args);
@@ -89,7 +100,7 @@ run_command (struct invocation *inv, int argc, char **argv)
 {
   const struct command *c = inv->command;
 
-  if (options_parse (inv, argc, argv, c->options | COMMON) < 0)
+  if (options_parse (inv, argc, argv, options_of (c)) < 0)
     return STATUS_USAGE;
   if (given (inv, OPT_HELP)) {
     print_command_help (c);

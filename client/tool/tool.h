@@ -2,7 +2,8 @@
 /* What the files of the program `farpage` share: commands and their options.
  *
  * A command is one file with one struct command; main.c lists them.  Exit
- * status: 0 it worked, 1 the server said no or is not there, 2 usage.
+ * status: 0 it worked, 1 the server said no or is not there, or a volume is not
+ * as it should be, 2 usage.
  */
 
 #ifndef FARPAGE_TOOL_H
@@ -20,6 +21,15 @@ enum option_id {
   OPT_SHARED,
   OPT_FORCE,
   OPT_FOLLOW,
+  OPT_SIZE,
+  OPT_RING,
+  OPT_SPARSE,
+  OPT_SLOT,
+  OPT_LOG,
+  OPT_TABLE,
+  OPT_FREEMAP,
+  OPT_OBJECT,
+  OPT_NODE,
   OPT_JSON,
   OPT_SOCKET,
   OPT_HELP,
@@ -37,7 +47,7 @@ struct option {
 
 extern const struct option options[NR_OPTIONS];
 
-#define ARGS_MAX 2
+#define ARGS_MAX 64 /* volumes of a store */
 
 struct invocation;
 
@@ -45,6 +55,7 @@ struct command {
   const char *name, *args, *summary;
   unsigned options;                          /* OPT_BIT of those it takes */
   unsigned min_args, max_args;               /* at most ARGS_MAX */
+  bool offline;                              /* asks no server: no --socket */
   int (*run) (const struct invocation *inv); /* the exit status */
 };
 
@@ -56,7 +67,7 @@ struct invocation {
 };
 
 extern const struct command command_create, command_rm, command_ls,
-    command_stat, command_stop;
+    command_stat, command_stop, command_format, command_info, command_dump;
 
 /* Take options, and arguments among them, from argv; "--" ends options.  With
  * inv->command NULL it ends before the first argument.  Returns how many of

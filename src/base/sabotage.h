@@ -16,6 +16,7 @@
   X (no_undo, "a node's old image is in the log before it is changed")         \
   X (ignore_epoch, "a dropped log block never counts again")                   \
   X (believe_all, "records above the durable mark are verified")               \
+  X (free_meta_early, "a map block is free when its cycle has retired")        \
   X (free_at_once, "a block is free when its unmapping is durable")
 
 #ifdef FARPAGE_SABOTAGE

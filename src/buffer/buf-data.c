@@ -218,6 +218,13 @@ buf_data_write (struct bufs *bs, uint64_t blk, const void *page)
 }
 
 bool
+bufs_have_data (struct bufs *bs)
+{
+  return atomic_load_explicit (&bs->nr_type[BUF_DATA], memory_order_relaxed) !=
+         0;
+}
+
+bool
 buf_data_read (struct bufs *bs, uint64_t blk, void *page)
 {
   uint32_t bucket = buf_bucket_of_block (bs, blk);
@@ -247,8 +254,7 @@ buf_data_drop (struct bufs *bs, uint64_t blk, uint64_t nr)
     struct part *p = buf_part (bs, bucket);
     struct buf *old;
 
-    if (atomic_load_explicit (&bs->nr_type[BUF_DATA], memory_order_relaxed) ==
-        0)
+    if (!bufs_have_data (bs))
       return;
     lock_acquire (&p->lock);
     old = displace_locked (bs, bucket, blk + i);

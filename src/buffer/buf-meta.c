@@ -157,8 +157,8 @@ bad_node (struct bufs *bs, const struct buf_id *id,
   return EIO;
 }
 
-static bool
-is_block (const struct bufs *bs, uint64_t blk)
+bool
+bufs_has_block (const struct bufs *bs, uint64_t blk)
 {
   return blk >> 60 == 0 && blkno_volume (blk) < bs->config.nr_volumes &&
          blkno_place (blk) <
@@ -193,7 +193,7 @@ buf_meta_get (struct bufs *bs, const struct buf_id *id,
   int err;
 
   if (b == NULL) {
-    if (!is_block (bs, at->blk))
+    if (!bufs_has_block (bs, at->blk))
       return bad_node (bs, id, at, "no such block");
     b = buf_new (bs, BUF_META, false);
     if (b == NULL)
@@ -225,7 +225,7 @@ buf_meta_new (struct bufs *bs, const struct buf_id *id,
 
   if (b == NULL)
     return NULL;
-  assert (is_block (bs, blk));
+  assert (bufs_has_block (bs, blk));
   b->id = *id;
   b->blk = blk;
   node = (struct disk_node *) b->data;

@@ -110,6 +110,10 @@ extern int bufs_create (const struct bufs_config *config, struct bufs **bsp);
 extern void bufs_destroy (struct bufs *bs);
 extern unsigned bufs_nr (const struct bufs *bs);
 
+/* Does this block, whatever the number comes from, lie in one of the volumes?
+ */
+extern bool bufs_has_block (const struct bufs *bs, uint64_t blk);
+
 struct bufs_stat {
   uint64_t nr, nr_free;
   uint64_t nr_clean[BUF_TYPES], nr_dirty[BUF_TYPES]; /* as bufs_nr_dirty () */
@@ -195,6 +199,11 @@ extern void buf_data_unreserve (struct bufs *bs, unsigned nr);
  * not.  Lock: any below LOCK_BUF.  Blocks: no.
  */
 extern void buf_data_write (struct bufs *bs, uint64_t blk, const void *page);
+
+/* Is any page in a buffer?  For who would ask for many blocks: false counts for
+ * all that were in none before the call.  Lock: none needed.
+ */
+extern bool bufs_have_data (struct bufs *bs);
 
 /* If block blk is in a buffer, copy it out. */
 extern bool buf_data_read (struct bufs *bs, uint64_t blk, void *page);

@@ -117,13 +117,6 @@ extern uint64_t undo_close_block (struct flush *fl);
 extern void undo_empty_block (struct flush *fl);
 /* Finish a block for the medium. */
 extern void undo_seal (struct flush *fl, struct buf *b);
-/* NULL, or what is wrong with a log block as it was read. */
-extern const char *undo_error (const struct disk_log *log, const uint8_t *uuid);
-/* The record at *pos of a block's body, whole and well; NULL: there is none.
- * *pos goes behind it.
- */
-extern const struct disk_rec *undo_next_rec (const struct disk_log *log,
-                                             uint32_t end, uint32_t *pos);
 
 /* ---- commit.c ---- */
 

@@ -156,4 +156,14 @@ struct flush_stat {
 };
 extern void flush_stat (struct flush *fl, struct flush_stat *st);
 
+/* ---- the log as it was read (undo.c): no flusher is needed ---- */
+
+/* NULL, or what is wrong with a log block as it was read. */
+extern const char *undo_error (const struct disk_log *log, const uint8_t *uuid);
+/* The record at *pos of a block's body, whole and well; NULL: there is none.
+ * *pos goes behind it.
+ */
+extern const struct disk_rec *undo_next_rec (const struct disk_log *log,
+                                             uint32_t end, uint32_t *pos);
+
 #endif /* FARPAGE_FLUSH_H */

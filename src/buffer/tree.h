@@ -28,7 +28,9 @@ struct tree {
   enum disk_node_type leaf_type; /* [const] */
   lock_t lock;
   struct disk_pointer root; /* [lock] */
-  /* The root pointer has changed; called with the lock held, in a change. */
+  /* The root pointer has changed; called with the lock held, in a change.
+   * NULL: nobody wants to know.
+   */
   void (*on_root) (void *arg);
   void *arg;
   _Atomic uint64_t nr_nodes; /* this process's count of its nodes */
@@ -47,37 +49,56 @@ extern void tree_fini (struct tree *t);
  */
 extern int tree_get (struct tree *t, uint64_t index, struct buf **leafp);
 
+/* Is the leaf there?  It is not loaded.  EIO.  Lock, Blocks: as tree_get. */
+extern int tree_has (struct tree *t, uint64_t index, bool *has);
+
 /* Nodes that are missing on the way to a leaf (0: it is there), all that are
- * there being loaded.  EIO.  Blocks: may read.
+ * there being loaded.  Holds as long as nobody else changes the tree: the last
+ * leaf below an inner node may be unmade under another lock, and then it takes
+ * height + 1 nodes at worst.  EIO.  Lock: the leaf's.  Blocks: may read.
  */
 extern int tree_missing (struct tree *t, uint64_t index, unsigned *nr);
 
-/* Make the leaf and what is missing above it, in these blocks (as many as
- * tree_missing said; those that are not needed any more stay).  Appends
+/* Make the leaf, which is not there, and what is missing above it, in these
+ * blocks (see tree_missing; those that are not needed any more stay).  Appends
  * records.  *nr_used blocks are the tree's now.  The leaf is referenced, begun
- * and all zero.  Lock: the leaf's; in a change.  Blocks: no (all is loaded).
+ * and all zero.  EIO: nothing has changed.  Lock: the leaf's; in a change.
+ * Blocks: may read inner nodes, unless tree_missing () was called before.
  */
 extern int tree_make (struct tree *t, struct change *ch, uint64_t index,
                       const uint64_t *blks, unsigned *nr_used,
                       struct buf **leafp);
 
-/* Begin a change of a leaf: buf_begin (), and what that means above it.  EIO.
+/* Begin a change of a leaf: buf_begin (), and what that means above it.  EIO:
+ * nothing has changed.  Once it is done, what is above the leaf stays in memory
+ * to the end of the change: making and unmaking leaves beside it cannot fail.
  * Blocks: may read inner nodes, unless tree_missing () was called before.
  */
 extern int tree_begin (struct tree *t, struct change *ch, struct buf *leaf);
 
-/* The leaf is empty: it and the inner nodes that become empty leave the tree.
- * Appends records; gone is told each block, which is free when the cycle
- * flush_cycle () has retired.  leaf's reference is taken.
+/* The leaf is empty, all zero: it and the inner nodes that become empty leave
+ * the tree.  Appends records; gone is told each block, with the tree's lock
+ * held; it is free when the cycle flush_cycle () has retired.  leaf's reference
+ * is taken in any case.  EIO: it is still there.  Lock, Blocks: as tree_begin.
  */
 extern int tree_unmake (struct tree *t, struct change *ch, struct buf *leaf,
                         void (*gone) (void *arg, uint64_t blk), void *arg_gone);
 
-/* The first leaf that is there at or after index; UINT64_MAX if none.  EIO. */
+/* A crash can leave inner nodes with nothing below: those on the way to this
+ * leaf leave the tree, as in tree_unmake.
+ */
+extern int tree_prune (struct tree *t, struct change *ch, uint64_t index,
+                       void (*gone) (void *arg, uint64_t blk), void *arg_gone);
+
+/* The first leaf that is there at or after index; UINT64_MAX if none.  One that
+ * is not there is told of, too, if it is the first below an empty inner node
+ * (tree_prune).  EIO.  Blocks: may read inner nodes.
+ */
 extern int tree_next (struct tree *t, uint64_t index, uint64_t *next);
 
 /* Redo: a record NODE or UNNODE of this tree.  A node that is there already,
- * or is gone or not empty, stays as it is.  used, gone: told the blocks.
+ * or is gone or not empty, stays as it is.  used, gone: told the blocks.  EIO,
+ * too, if the record cannot be right.
  */
 extern int tree_redo (struct tree *t, struct change *ch,
                       const struct disk_rec *rec,

@@ -1,9 +1,38 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The memory map: swmeta behind the table of map.h, and nothing more. */
+/* The memory map: swmeta behind the table of map.h, and nothing more.  Its
+ * changes need neither credit nor blocks.
+ */
 
 #include <config.h>
 
 #include "map.h"
+
+static int
+memory_begin (void *map, struct map_change *mc)
+{
+  (void) map;
+  (void) mc;
+  return 0;
+}
+
+static void
+memory_end (void *map, struct map_change *mc)
+{
+  (void) map;
+  (void) mc;
+}
+
+static int
+memory_prepare (void *map, pgno_t pgno, uint64_t nr, bool build,
+                unsigned *nr_missing)
+{
+  (void) map;
+  (void) pgno;
+  (void) nr;
+  (void) build;
+  *nr_missing = 0;
+  return 0;
+}
 
 static int
 memory_lookup (void *map, pgno_t pgno, uint64_t max, struct swmeta_run *run,
@@ -16,22 +45,26 @@ memory_lookup (void *map, pgno_t pgno, uint64_t max, struct swmeta_run *run,
 }
 
 static int
-memory_build (void *map, pgno_t pgno, uint64_t nr, const struct swent *ents,
-              swmeta_run_fn fn, void *arg)
+memory_build (void *map, struct map_change *mc, pgno_t pgno, uint64_t nr,
+              const struct swent *ents, swmeta_run_fn fn, void *arg)
 {
+  (void) mc;
   return swmeta_build (map, pgno, nr, ents, fn, arg);
 }
 
 static int
-memory_free (void *map, pgno_t pgno, uint64_t nr, swmeta_run_fn fn, void *arg)
+memory_free (void *map, struct map_change *mc, pgno_t pgno, uint64_t nr,
+             swmeta_run_fn fn, void *arg)
 {
+  (void) mc;
   swmeta_free (map, pgno, nr, fn, arg);
   return 0;
 }
 
 static int
-memory_pop (void *map, pgno_t pgno, struct swent *ent)
+memory_pop (void *map, struct map_change *mc, pgno_t pgno, struct swent *ent)
 {
+  (void) mc;
   swmeta_pop (map, pgno, ent);
   return 0;
 }
@@ -49,6 +82,9 @@ memory_destroy (void *map)
 }
 
 const struct map_ops map_memory_ops = {
+  .begin = memory_begin,
+  .end = memory_end,
+  .prepare = memory_prepare,
   .lookup = memory_lookup,
   .build = memory_build,
   .free = memory_free,

@@ -10,10 +10,35 @@
 #ifndef FARPAGE_MAP_H
 #define FARPAGE_MAP_H
 
+#include "flush.h"
 #include "swmeta.h"
 #include "types.h"
 
+/* What a change of a durable map needs while it is made: credit with the
+ * flusher, and blocks for nodes that are not there yet.  A memory map needs
+ * none of it.
+ */
+#define MAP_NODES_MAX 16u
+struct map_change {
+  struct change change;
+  unsigned nr_blks; /* charged; that stands for them, they need no units */
+  uint64_t blks[MAP_NODES_MAX];
+};
+
 struct map_ops {
+  /* Around each change, from before the shard's lock is taken until after it
+   * is released.  EIO: the store has failed.  Lock: none held.  Blocks: yes.
+   */
+  int (*begin) (void *map, struct map_change *mc);
+  void (*end) (void *map, struct map_change *mc);
+
+  /* Before build (or, with build false, free and pop) of these pages: load
+   * what it will change, so that it cannot fail.  *nr_missing: nodes that
+   * mc->blks must have blocks for; if it has fewer, nothing is to be changed.
+   */
+  int (*prepare) (void *map, pgno_t pgno, uint64_t nr, bool build,
+                  unsigned *nr_missing);
+
   /* The longest run from pgno on, at most max pages; ents, if not NULL,
    * receives its entries (nothing for a hole).
    */
@@ -23,15 +48,15 @@ struct map_ops {
   /* Enter nr entries, none of them absent; what they displace is handed to
    * fn in runs.
    */
-  int (*build) (void *map, pgno_t pgno, uint64_t nr, const struct swent *ents,
-                swmeta_run_fn fn, void *arg);
+  int (*build) (void *map, struct map_change *mc, pgno_t pgno, uint64_t nr,
+                const struct swent *ents, swmeta_run_fn fn, void *arg);
 
   /* Remove the entries of nr pages; what they named is handed to fn. */
-  int (*free) (void *map, pgno_t pgno, uint64_t nr, swmeta_run_fn fn,
-               void *arg);
+  int (*free) (void *map, struct map_change *mc, pgno_t pgno, uint64_t nr,
+               swmeta_run_fn fn, void *arg);
 
   /* Remove one entry and hand it out (zeros if there was none). */
-  int (*pop) (void *map, pgno_t pgno, struct swent *ent);
+  int (*pop) (void *map, struct map_change *mc, pgno_t pgno, struct swent *ent);
 
   /* The first shard from this one on that may have entries, or UINT64_MAX.
    * Lock: none needed.

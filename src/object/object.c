@@ -2,13 +2,17 @@
 /* The life of a virtual disk; see object.h.
  *
  *   created --(object_kill)--> dead --(object_drop)--> empty --> destroyed
+ *      '----- a durable one, when its store is closed ------------^
  *
  * I1. A dead object's map only shrinks: whoever publishes looks at the flag
  *     under the shard's lock, and object_kill locks each in turn once the flag
  *     is up.  So one walk over the shards, which takes no lock to find its
  *     way, empties the map, though requests are still under way.
- * I2. charges = nr_pages if reserved, else nr_mapped + nr_zero; a dead
- *     object has none once it is dropped.
+ * I2. charges = nr_pages and nr_node_charges if reserved, else nr_mapped +
+ *     nr_zero; a dead object has none of pages once it is dropped.  Nodes of
+ *     its map have one each, which is theirs (parked.h).
+ * I3. nr_mapped and nr_zero change inside the bracket of the change that they
+ *     count, so at a cut they are what the map is.
  */
 
 #include <config.h>
@@ -39,34 +43,50 @@ int
 object_create (const struct object_config *config, struct object **op)
 {
   pgno_t nr_pages = ((config->size_bytes - 1) >> PAGE_SHIFT) + 1;
+  uint64_t nr_charges =
+      config->reserved ? nr_pages + config->nr_nodes_reserved : 0;
   unsigned nr_shards = nr_locks (nr_pages);
   size_t bytes = sizeof (struct object) + nr_shards * sizeof (struct shard);
   struct object *o;
   int err;
 
+  assert ((config->fl == NULL) == (config->map == NULL));
   assert (config->size_bytes > 0);
-  if (config->reserved) {
-    err = space_charge_wait (config->space, nr_pages,
-                             env_now_ns () + CHARGE_WAIT_NS);
-    if (err)
-      return err;
-  }
+  err = space_charge_wait (config->space, nr_charges,
+                           env_now_ns () + CHARGE_WAIT_NS);
+  if (err)
+    return err;
   o = aligned_alloc (64, bytes);
   if (o == NULL) {
     err = ENOMEM;
     goto uncharge;
   }
   memset (o, 0, bytes);
-  err = map_memory_create (config->zone, nr_pages, config->prepared, &o->map);
+  o->ops = config->ops;
+  o->map = config->map;
+  if (o->map == NULL) {
+    o->ops = &map_memory_ops;
+    err = map_memory_create (config->zone, nr_pages, config->prepared, &o->map);
+  }
   if (err)
     goto fail;
-  o->ops = &map_memory_ops;
   o->size_bytes = config->size_bytes;
   o->nr_pages = nr_pages;
   o->reserved = config->reserved;
   o->space = config->space;
   o->pool = config->pool;
   o->nr_shards = nr_shards;
+  o->name = config->name;
+  o->cached = config->cached;
+  o->bs = config->bs;
+  o->fl = config->fl;
+  o->pk = config->pk;
+  o->staged = config->staged;
+  o->strict = config->strict;
+  atomic_init (&o->nr_mapped, config->nr_mapped);
+  atomic_init (&o->nr_zero, config->nr_zero);
+  atomic_init (&o->nr_node_charges,
+               config->reserved ? config->nr_nodes_reserved : 0);
   env_random (&o->hint, sizeof o->hint);
   for (unsigned i = 0; i < nr_shards; i++)
     lock_init (&o->shards[i].lock, LOCK_SHARD, "shard");
@@ -76,8 +96,7 @@ object_create (const struct object_config *config, struct object **op)
 fail:
   free (o);
 uncharge:
-  if (config->reserved)
-    space_uncharge (config->space, nr_pages);
+  space_uncharge (config->space, nr_charges);
   return err;
 }
 
@@ -94,37 +113,72 @@ object_is_dead (const struct object *o)
   return atomic_load (&o->dead);
 }
 
+/* One shard of a dead object. */
+static int
+drop_shard (struct object *o, uint64_t shard)
+{
+  pgno_t first = shard * SHARD_PAGES;
+  uint64_t nr = min_u64 (SHARD_PAGES, o->nr_pages - first);
+  struct map_change mc = { .nr_blks = 0 };
+  struct freed freed;
+  int err;
+
+  freed_init (&freed, o, first, &mc);
+  err = freed_enter (&freed);
+  if (err)
+    return err;
+  err = freed_prepare (&freed, first, nr, false);
+  if (err == 0)
+    err = o->ops->free (o->map, &mc, first, nr, freed_removed, &freed);
+  freed_leave (&freed);
+  freed_give_back (&freed, first);
+  return err;
+}
+
+static int
+drop_shards (struct object *o)
+{
+  int err = 0;
+
+  for (uint64_t nr = 0; err == 0; nr++) {
+    nr = o->ops->next_shard (o->map, nr);
+    if (nr == UINT64_MAX)
+      break;
+    err = atomic_load (&o->drop_stop) ? EINTR : drop_shard (o, nr);
+  }
+  return err;
+}
+
 void
+object_drop_stop (struct object *o)
+{
+  atomic_store (&o->drop_stop, true);
+}
+
+void
+object_set_pool (struct object *o, struct vpool *pool)
+{
+  o->pool = pool;
+}
+
+int
 object_drop (struct object *o)
 {
-  uint64_t nr = 0;
+  int err;
 
   assert (object_is_dead (o));
   if (o->dropped)
-    return;
+    return 0;
   space_drop_begin (o->space);
-  for (;;) {
-    uint64_t shard = o->ops->next_shard (o->map, nr);
-    pgno_t first = shard * SHARD_PAGES;
-    struct freed freed;
-
-    if (shard == UINT64_MAX)
-      break;
-    freed_init (&freed, o, shard_of (o, first));
-    lock_acquire (&freed.shard->lock);
-    /* An entry that cannot be removed now stays with the dead object. */
-    (void) o->ops->free (o->map, first,
-                         min_u64 (SHARD_PAGES, o->nr_pages - first),
-                         freed_removed, &freed);
-    lock_release (&freed.shard->lock);
-    freed_give_back (&freed, first);
-    nr = shard + 1;
+  err = drop_shards (o);
+  if (err == 0) {
+    if (o->reserved)
+      space_uncharge (o->space, o->nr_pages);
+    o->dropped = true;
   }
-  if (o->reserved)
-    space_uncharge (o->space, o->nr_pages);
-  o->dropped = true;
   space_drain (o->space); /* so that sparse volumes get their windows back */
   space_drop_done (o->space);
+  return err;
 }
 
 void
@@ -132,8 +186,12 @@ object_destroy (struct object *o)
 {
   if (o == NULL)
     return;
-  object_kill (o);
-  object_drop (o);
+  if (!object_is_durable (o)) {
+    object_kill (o);
+    (void) object_drop (o); /* a map in memory is always readable */
+  }
+  if (o->dropped)
+    space_uncharge (o->space, atomic_load (&o->nr_node_charges));
   for (unsigned i = 0; i < o->nr_shards; i++) {
     assert (o->shards[i].first == NULL && o->shards[i].pins == NULL);
     lock_destroy (&o->shards[i].lock);
@@ -158,6 +216,12 @@ uint64_t
 object_nr_mapped (const struct object *o)
 {
   return atomic_load (&o->nr_mapped);
+}
+
+uint64_t
+object_nr_zero (const struct object *o)
+{
+  return atomic_load (&o->nr_zero);
 }
 
 uint64_t

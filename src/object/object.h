@@ -3,12 +3,16 @@
  *
  * An object does not know its name, its clients or NBD; store/ keeps those.
  * What reads and writes it is in strategy.h.
+ *
+ * The map of an object in memory is made here; that of a durable one is made by
+ * the store (objmeta.h), and its changes go through the flusher.
  */
 
 #ifndef FARPAGE_OBJECT_H
 #define FARPAGE_OBJECT_H
 
 #include "map.h"
+#include "parked.h"
 #include "space.h"
 #include "types.h"
 #include "volume.h"
@@ -20,11 +24,31 @@ struct object_config {
   bool reserved;       /* every page is charged now, until the object ends */
   bool prepared;       /* all memory of its map is made now */
   struct space *space;
-  struct vpool *pool; /* batches; NULL if no volume needs one */
+  struct vpool *pool; /* batches, with room for SPACE_HANDOUT_MAX pages each;
+                       * NULL if no volume needs one */
   struct swzone *zone;
+  const char *name; /* for messages; stays the caller's; may be NULL */
+  bool cached;      /* reads may go through the page cache */
+
+  /* Of a durable object, else NULL.  The map is made already, and becomes the
+   * object's; zone and prepared do not count.
+   */
+  struct bufs *bs;
+  struct flush *fl;
+  struct parked *pk;
+  const struct map_ops *ops;
+  void *map;
+  uint64_t nr_mapped, nr_zero; /* what is in it, charged already unless the
+                                * object is reserved */
+  uint64_t nr_nodes_reserved;  /* charges for nodes that it may still need, if
+                                * the object is reserved */
+  bool staged;                 /* what is in buffers outlives the process */
+  bool strict; /* each reply waits until its change is durable */
 };
 
-/* ENOSPC: the reservation does not fit.  ENOMEM. */
+/* ENOSPC: the reservation does not fit.  ENOMEM.  After an error a durable map
+ * is the caller's still.
+ */
 extern int object_create (const struct object_config *config,
                           struct object **op);
 
@@ -34,19 +58,30 @@ extern bool object_is_dead (const struct object *o);
 
 /* Give back what a dead object's map holds, a shard at a time.  Its requests
  * may still be under way: blocks that one is reading are parked until it is
- * over.  Blocks: yes, for as long as the map is large; never others for more
- * than one shard.
+ * over.  After an error (EIO, of a durable object) the rest is there still, and
+ * the call can be made again, now or by the next process: it goes on where this
+ * one stopped.  Blocks: yes, for as long as the map is large; never others for
+ * more than one shard.
  */
-extern void object_drop (struct object *o);
+extern int object_drop (struct object *o);
+/* Who is dropping o is to stop soon, with EINTR. */
+extern void object_drop_stop (struct object *o);
 
-/* No request is under way any more.  Kills and drops it if that has not been
- * done.  NULL is fine.
+/* Batches for an object that was made before there were any; nobody uses it
+ * yet.
+ */
+extern void object_set_pool (struct object *o, struct vpool *pool);
+
+/* No request is under way any more.  An object in memory is killed and dropped
+ * if that has not been done; a durable one keeps on its media what it has.
+ * NULL is fine.
  */
 extern void object_destroy (struct object *o);
 
 extern uint64_t object_size_bytes (const struct object *o);
 extern bool object_is_reserved (const struct object *o);
-extern uint64_t object_nr_mapped (const struct object *o);   /* blocks */
+extern uint64_t object_nr_mapped (const struct object *o); /* blocks */
+extern uint64_t object_nr_zero (const struct object *o);
 extern uint64_t object_nr_reserved (const struct object *o); /* promised only */
 
 /* Nobody publishes with this fence flag up any more when it returns: the flag

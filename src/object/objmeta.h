@@ -8,31 +8,55 @@
 
 #include "freemap.h"
 #include "map.h"
+#include "parked.h"
 
 struct objmeta;
 
+/* What a tree of TREE_HEIGHT_MAX levels can hold. */
+#define OBJMETA_PAGES_MAX \
+  (UINT64_C (1) << (DISK_MAP_SHIFT + DISK_FANOUT_SHIFT * TREE_HEIGHT_MAX))
+
+/* The durable map behind map.h.  Beyond what is said there:
+ *
+ * prepare  with build: *nr_missing is what it takes at worst, for other shards'
+ *          nodes come and go meanwhile.
+ * build    takes blocks from the front of mc->blks; nr_blks are left, with
+ *          their charges.  EAGAIN: nothing has changed, and more are needed,
+ *          for leaves that prepare found have become empty in this change since
+ *          (build first, then free).
+ * free     leaves that become empty leave the tree: their blocks are parked,
+ *          with their charges.
+ * next_shard  returns its argument if a node cannot be read.
+ */
 extern const struct map_ops map_durable_ops;
 
-/* The map of object id, whose root lies at entry->root.  freemap is told what
- * blocks become used or unused.
+/* The map of object entry->id, whose root lies at entry->root.  fm is told what
+ * blocks become used or unused; pk gets those of nodes that are gone, and may
+ * be NULL in recovery.  EIO: the entry contradicts itself.  ENOMEM.
  */
 extern int objmeta_create (struct bufs *bs, struct flush *fl,
-                           struct freemap *fm, const struct disk_object *entry,
-                           void **mapp);
+                           struct freemap *fm, struct parked *pk,
+                           const struct disk_object *entry, void **mapp);
 /* For the table, at a cut: has the root changed since the last call, and the
  * root, and how many nodes there are.  Lock: the gate is closed.
  */
 extern bool objmeta_root (void *map, struct disk_pointer *root,
                           uint64_t *nr_nodes);
 
+/* How many nodes the map has now. */
+extern uint64_t objmeta_nr_nodes (void *map);
+
 /* Redo of NODE, UNNODE, and MAP, ZERO, FREE.  nr_mapped and nr_zero are
- * changed by as much as the map is.
+ * changed by as much as the map is.  EIO, too, if the record cannot be right.
  */
 extern int objmeta_redo_node (void *map, struct change *ch,
                               const struct disk_rec *rec);
 extern int objmeta_redo (void *map, struct change *ch,
                          const struct disk_rec *rec, const uint32_t *crc,
                          int64_t *nr_mapped, int64_t *nr_zero);
+
+/* Levels that the map of an object of so many pages has above its leaves. */
+extern uint32_t objmeta_height (pgno_t nr_pages);
 
 /* Most nodes that the map of an object of so many pages can have. */
 extern uint64_t objmeta_nodes_max (pgno_t nr_pages);

@@ -4,8 +4,12 @@
  * in part.  The lock is held over the read and the write, so no page is ever
  * torn and no other change comes between.
  *
- * What can wait is had before the lock: a batch, a unit, a block.  If a charge
- * is missing everything is given back, and begun again when it came.
+ * What can wait is had before the lock: room in the buffers, a batch, a unit,
+ * a block, always in this order.  If a charge or a node is missing everything
+ * is given back, and begun again when it came.
+ *
+ * A page of a durable object goes to a buffer, and only when nothing is missing
+ * any more: just before its entry, whose record then never comes without it.
  */
 
 #include <config.h>
@@ -41,6 +45,8 @@ take_units (struct request *req, uint64_t nr)
 
   if (err == 0)
     return 0;
+  if (object_is_durable (req->o) && flush_failed (req->o->fl))
+    return EIO;
   begin_ns = env_now_ns ();
   err = space_acquire (sp, nr, begin_ns + req->units_wait_ns);
   waited_ns = env_now_ns () - begin_ns;
@@ -54,62 +60,77 @@ take_units (struct request *req, uint64_t nr)
   return EIO;
 }
 
-int
-page_read (struct object *o, struct vbatch *batch, pgno_t pgno, void *buf)
+struct update {
+  struct request *req;
+  pgno_t pgno;
+  uint32_t in_page, bytes; /* what of the page changes */
+  const void *src;         /* NULL: zeros */
+  uint64_t charged;        /* 0 or 1: a promise had but not used yet */
+  uint64_t needed;         /* what it must be, after EAGAIN */
+  bool buffered;           /* there is room for it in the buffers */
+  struct space_run run;    /* the page's new block; nr 0: used, or none */
+  struct swmeta_run was;   /* [shard.lock] what the page is now */
+  struct freed freed;
+};
+
+/* The page's content as the map has it now, to buf.  Lock: needs the shard's.
+ */
+static int
+read_page (struct update *u, void *buf)
 {
-  struct swmeta_run run;
+  struct object *o = u->req->o;
   struct swent ent;
-  int err = o->ops->lookup (o->map, pgno, 1, &run, &ent);
+  int err = o->ops->lookup (o->map, u->pgno, 1, &u->was, &ent);
 
   if (err)
     return err;
-  if (swmeta_kind (run.word) != SWMETA_BLOCK) {
+  if (swmeta_kind (u->was.word) != SWMETA_BLOCK) {
     memset (buf, 0, PAGE_BYTES);
     return 0;
   }
-  blkno_t blk = swmeta_blkno (run.word);
-
-  err = io_block (o, batch, VIO_READ, blk, buf);
-  if (err)
-    return err;
-  return io_verify (space_volume (o->space, blk), buf, &ent, 1);
+  return io_read_page (o, u->req->batch, u->pgno, &ent, buf);
 }
 
-/* Write buf to the block of run; if that fails retire it and try another. */
+/* Write buf to the new block; if that fails retire it and try another. */
 static int
-write_block (struct request *req, pgno_t pgno, void *buf, struct space_run *run)
+write_block (struct update *u, void *buf)
 {
-  struct object *o = req->o;
-  int err = io_block (o, req->batch, VIO_WRITE, run->blk, buf);
+  struct object *o = u->req->o;
+  int err = io_block (o, u->req->batch, IO_WRITE, u->run.blk, buf);
 
   if (err != EIO)
     return err;
-  space_retire (o->space, run);
-  run->nr = 0;
-  err = space_alloc (o->space, lane_hint (o, pgno), 1, run);
+  space_retire (o->space, &u->run);
+  u->run.nr = 0;
+  err = space_alloc (o->space, lane_hint (o, u->pgno), 1, &u->run);
   if (err)
     return err;
-  return io_block (o, req->batch, VIO_WRITE, run->blk, buf);
+  return io_block (o, u->req->batch, IO_WRITE, u->run.blk, buf);
 }
 
-/* A charge for a page that was this, if it has none. */
+/* All that it takes to give the page an entry: nodes, and a charge if it has
+ * none.
+ */
 static int
-charge_page (struct object *o, const struct swmeta_run *was, uint64_t *charged)
+ready_page (struct update *u)
 {
-  if (was->word != 0 || o->reserved || *charged > 0)
-    return 0;
+  struct object *o = u->req->o;
+  int err = freed_prepare (&u->freed, u->pgno, 1, true);
+
+  if (err || u->was.word != 0 || o->reserved || u->charged > 0)
+    return err;
+  u->needed = 1;
   if (space_charge (o->space, 1) != 0)
     return EAGAIN;
-  *charged = 1;
+  u->charged = 1;
   return 0;
 }
 
-/* Enter a page that was this, with its charge. */
 static int
-enter_page (struct object *o, const struct swmeta_run *was,
-            const struct swent *ent, struct freed *freed, uint64_t *charged)
+enter_page (struct update *u, const struct swent *ent)
 {
-  int err = o->ops->build (o->map, was->pgno, 1, ent, freed_displaced, freed);
+  struct object *o = u->req->o;
+  int err = freed_build (&u->freed, u->pgno, 1, ent);
 
   if (err)
     return err;
@@ -117,63 +138,65 @@ enter_page (struct object *o, const struct swmeta_run *was,
     atomic_fetch_add (&o->nr_mapped, 1);
   else
     atomic_fetch_add (&o->nr_zero, 1);
-  if (was->word == 0 && !o->reserved)
-    *charged = 0;
+  if (u->was.word == 0 && !o->reserved)
+    u->charged = 0;
   return 0;
 }
 
-/* The page, which was this, becomes all zeros.  A promise of space that it has
- * stays: the request that has it kept was for all of the page, this is for a
- * part.  One that asks for a promise itself gets it for the whole page.
+/* The page becomes all zeros.  A promise of space that it has stays: the
+ * request that has it kept was for all of the page, this is for a part.  One
+ * that asks for a promise itself gets it for the whole page.
  */
 static int
-publish_zero (struct request *req, const struct swmeta_run *was,
-              struct freed *freed, uint64_t *charged)
+publish_zero (struct update *u)
 {
   static const struct swent zero = {
     .word = (uint64_t) SWMETA_ZERO << SWMETA_KIND_SHIFT,
   };
-  struct object *o = req->o;
+  struct object *o = u->req->o;
   struct swent ent;
   int err;
 
-  if (swmeta_kind (was->word) == SWMETA_ZERO)
+  if (swmeta_kind (u->was.word) == SWMETA_ZERO)
     return 0;
-  if (req->keep && !o->reserved) {
-    err = charge_page (o, was, charged);
-    return err ? err : enter_page (o, was, &zero, freed, charged);
+  if (u->req->keep && !o->reserved) {
+    err = ready_page (u);
+    return err ? err : enter_page (u, &zero);
   }
-  if (was->word == 0)
+  if (u->was.word == 0)
     return 0;
-  err = o->ops->pop (o->map, was->pgno, &ent);
+  err = freed_prepare (&u->freed, u->pgno, 1, false);
   if (err == 0)
-    freed_removed (freed, was);
+    err = o->ops->pop (o->map, u->freed.mc, u->pgno, &ent);
+  if (err == 0)
+    freed_removed (&u->freed, &u->was);
   return err;
 }
 
-int
-page_publish (struct request *req, pgno_t pgno, void *buf,
-              struct space_run *run, struct freed *freed, uint64_t *charged)
+/* Make buf the page's content, in the new block if it is not all zeros. */
+static int
+publish (struct update *u, void *buf)
 {
-  struct object *o = req->o;
-  struct swmeta_run was;
+  struct object *o = u->req->o;
   struct swent ent = { 0 };
-  int err = o->ops->lookup (o->map, pgno, 1, &was, NULL);
+  int err;
 
-  if (err)
-    return err;
   if (page_is_zero (buf))
-    return publish_zero (req, &was, freed, charged);
-  err = charge_page (o, &was, charged);
-  if (err == 0)
-    err = write_block (req, pgno, buf, run);
+    return publish_zero (u);
+  err = ready_page (u);
+  if (err == 0 && !u->buffered)
+    err = write_block (u, buf);
   if (err)
     return err;
-  ent.word = swmeta_word (SWMETA_BLOCK, run->blk);
-  io_stamp (space_volume (o->space, run->blk), buf, &ent, 1);
-  err = enter_page (o, &was, &ent, freed, charged);
+  ent.word = swmeta_word (SWMETA_BLOCK, u->run.blk);
+  io_stamp (o, space_volume (o->space, u->run.blk), buf, &ent, 1);
+  if (u->buffered) {
+    buf_data_write (o->bs, u->run.blk, buf);
+    u->buffered = false;
+  }
+  err = enter_page (u, &ent);
   if (err == 0)
-    run->nr = 0;
+    u->run.nr = 0;
   return err;
 }
 
@@ -210,56 +233,79 @@ sectors_of (uint32_t in_page, uint32_t bytes)
 
 /* Lock: needs the page's shard's. */
 static int
-update_locked (struct request *req, pgno_t pgno, uint32_t in_page,
-               uint32_t bytes, const void *src, struct space_run *run,
-               struct freed *freed, uint64_t *charged)
+update_locked (struct update *u)
 {
   char page[PAGE_BYTES] __attribute__ ((aligned (4096)));
+  struct request *req = u->req;
   int err = request_may_publish (req);
   unsigned marks;
 
+  if (err == 0)
+    err = request_help_older (req, u->pgno, &u->freed);
   if (err)
     return err;
-  request_help_older (req, pgno, freed);
-  marks = request_marks (req, pgno);
-  if ((sectors_of (in_page, bytes) & ~marks) == 0)
+  marks = request_marks (req, u->pgno);
+  if ((sectors_of (u->in_page, u->bytes) & ~marks) == 0)
     return 0; /* a later request has replaced it all */
-  err = page_read (req->o, req->batch, pgno, page);
+  err = read_page (u, page);
   if (err)
     return err;
-  overlay (page, in_page, bytes, src, marks);
-  err = page_publish (req, pgno, page, run, freed, charged);
+  overlay (page, u->in_page, u->bytes, u->src, marks);
+  err = publish (u, page);
   if (err)
     return err;
-  request_mark_older (req, (pgno << PAGE_SHIFT) + in_page, bytes);
+  request_mark_older (req, (u->pgno << PAGE_SHIFT) + u->in_page, u->bytes);
   return 0;
 }
 
-/* Once, with a unit and a block of its own.  EAGAIN: *charged must be 1. */
+/* With a unit and a block of its own. */
 static int
-update_try (struct request *req, pgno_t pgno, uint32_t in_page, uint32_t bytes,
-            const void *src, uint64_t *charged)
+update_with_block (struct update *u)
 {
-  struct object *o = req->o;
-  struct freed freed;
-  struct space_run run;
-  int err = take_units (req, 1);
+  struct object *o = u->req->o;
+  int err = take_units (u->req, 1);
 
   if (err)
     return err;
-  err = space_alloc (o->space, lane_hint (o, pgno), 1, &run);
+  err = space_alloc (o->space, lane_hint (o, u->pgno), 1, &u->run);
   if (err) {
     space_release (o->space, 1);
     return err;
   }
-  freed_init (&freed, o, shard_of (o, pgno));
-  lock_acquire (&freed.shard->lock);
-  err = update_locked (req, pgno, in_page, bytes, src, &run, &freed, charged);
-  lock_release (&freed.shard->lock);
-  if (run.nr > 0)
-    freed_blocks (&freed, &run);
-  freed_give_back (&freed, pgno);
+  freed_init (&u->freed, o, u->pgno, &u->req->mc);
+  err = freed_enter (&u->freed);
+  if (err == 0) {
+    err = update_locked (u);
+    freed_leave (&u->freed);
+  }
+  freed_give_back (&u->freed, u->pgno);
+  if (u->run.nr > 0) {
+    freed_blocks (&u->freed, &u->run);
+    freed_give_back_unnamed (&u->freed, u->pgno);
+  }
   space_release (o->space, 1);
+  return err;
+}
+
+/* Once.  EAGAIN: something is missing, see request_wait (). */
+static int
+update_try (struct update *u)
+{
+  struct object *o = u->req->o;
+  int err = 0;
+
+  u->freed.nr_missing = 0;
+  u->buffered = object_is_durable (o);
+  if (u->buffered) {
+    request_use_batch (u->req, false);
+    err = buf_data_wait (o->bs, 1);
+    if (err)
+      return err;
+    request_use_batch (u->req, true);
+  }
+  err = update_with_block (u);
+  if (u->buffered)
+    buf_data_unreserve (o->bs, 1);
   return err;
 }
 
@@ -267,17 +313,21 @@ int
 page_update (struct request *req, pgno_t pgno, uint32_t in_page, uint32_t bytes,
              const void *src)
 {
-  uint64_t charged = 0;
+  struct update u; /* large: each field is set where it is first needed */
   int err;
 
-  while ((err = update_try (req, pgno, in_page, bytes, src, &charged)) ==
-         EAGAIN) {
-    err = request_wait_charges (req, 1);
+  u.req = req;
+  u.pgno = pgno;
+  u.in_page = in_page;
+  u.bytes = bytes;
+  u.src = src;
+  u.charged = u.needed = 0;
+  while ((err = update_try (&u)) == EAGAIN) {
+    err = request_wait (req, &u.freed, &u.charged, u.needed);
     if (err)
       break;
-    charged = 1;
   }
-  space_uncharge (req->o->space, charged);
+  space_uncharge (req->o->space, u.charged);
   space_look (req->o->space);
   return err;
 }

@@ -2,10 +2,9 @@
 /* Requests under way, and what they owe each other.
  *
  * Each shard has a list of the changes (writes, trims, zeroings) that touch it
- * and are not over, in the order they were entered, and one of the reads.
+ * and are not over, in the order they were entered.
  *
  *   shard: first -> [write A] -> [zero B] -> [write C] <- last
- *          pins  -> [read r: blocks 17-20] -> [read s: blocks 96-97]
  *
  * Overtaking.  Nobody waits for an older request, so a younger one may publish
  * first; what a client saw replied must then not be undone by the older:
@@ -21,14 +20,8 @@
  * I4. Below a sector there is no order among overlapping requests in flight
  *     but the one in which they publish; NBD promises none.
  *
- * Reading.  A read looks its blocks up under the lock, and reads without it:
- *
- * I5. A block that leaves the map while a pin names it is parked in that pin,
- *     and goes on to the next pin that names it, or is free, when the pin ends.
- *     A read cannot come to a block that has left the map, so this ends.
- *
- * Locks: everything here is guarded by the shard's lock.  Entries and pins
- * live on the stacks of their requests; nothing is allocated.
+ * Locks: everything here is guarded by the shard's lock.  Entries live on the
+ * stacks of their requests; nothing is allocated.
  */
 
 #include <config.h>
@@ -100,6 +93,8 @@ request_begin (struct request *req)
   atomic_init (&req->overtaken, false);
   req->deadline_ns = 0;
   req->units_wait_ns = UNITS_WAIT_NS;
+  req->mc.nr_blks = 0;
+  req->cannot_help = false;
   clear_marks (req);
   find_edges (req);
   req->nr_entries = (unsigned) min_u64 (last - first + 1, o->nr_shards);
@@ -117,16 +112,45 @@ request_begin (struct request *req)
       shard->first = e;
     shard->last = e;
   }
-  req->batch = o->pool != NULL ? vbatch_get (o->pool) : NULL;
+  req->batch =
+      o->pool != NULL && !object_is_durable (o) ? vbatch_get (o->pool) : NULL;
 }
 
 void
-request_end (struct request *req)
+request_use_batch (struct request *req, bool use)
+{
+  struct object *o = req->o;
+
+  if (!object_is_durable (o) || o->pool == NULL || use == (req->batch != NULL))
+    return;
+  if (!use)
+    vbatch_put (req->batch);
+  req->batch = use ? vbatch_get (o->pool) : NULL;
+}
+
+/* Through the log's end, and not only the request's own records: what it found
+ * done already, as a trim that found holes, or had done by others, must not be
+ * lost either.
+ */
+static int
+wait_for_reply (struct object *o, bool fua)
+{
+  if (!object_is_durable (o))
+    return 0;
+  if (fua || o->strict)
+    return flush_commit (o->fl, flush_tail (o->fl));
+  return o->staged ? 0 : flush_written (o->fl, flush_tail (o->fl));
+}
+
+int
+request_end (struct request *req, int err, bool fua)
 {
   struct object *o = req->o;
   uint64_t first = req->off / SHARD_BYTES;
 
   vbatch_put (req->batch);
+  if (req->mc.nr_blks > 0)
+    request_put_nodes (req);
   for (unsigned i = 0; i < req->nr_entries; i++) {
     struct shard *shard = &o->shards[(first + i) & (o->nr_shards - 1)];
     struct entry *e = &req->entries[i];
@@ -135,12 +159,22 @@ request_end (struct request *req)
     *(e->prev != NULL ? &e->prev->next : &shard->first) = e->next;
     *(e->next != NULL ? &e->next->prev : &shard->last) = e->prev;
   }
+  return err ? err : wait_for_reply (o, fua);
+}
+
+int
+strategy_flush (struct object *o, const atomic_bool *fenced)
+{
+  int err = wait_for_reply (o, true);
+
+  return atomic_load (&o->dead) || atomic_load (fenced) ? ESHUTDOWN : err;
 }
 
 int
 request_wait_charges (struct request *req, uint64_t nr)
 {
   struct object *o = req->o;
+  bool had_batch = req->batch != NULL;
   int err;
 
   if (req->deadline_ns == 0)
@@ -148,7 +182,7 @@ request_wait_charges (struct request *req, uint64_t nr)
   /* Others go on meanwhile. */
   vbatch_put (req->batch);
   err = space_charge_wait (o->space, nr, req->deadline_ns);
-  req->batch = o->pool != NULL ? vbatch_get (o->pool) : NULL;
+  req->batch = had_batch ? vbatch_get (o->pool) : NULL;
   return err;
 }
 
@@ -162,7 +196,7 @@ request_may_publish (const struct request *req)
 
 /* ---- overtaking ---- */
 
-void
+int
 request_help_older (struct request *req, pgno_t pgno, struct freed *freed)
 {
   uint64_t shard = pgno / SHARD_PAGES;
@@ -180,10 +214,16 @@ request_help_older (struct request *req, pgno_t pgno, struct freed *freed)
       continue;
     err = zero_shard (older, shard, freed, &charged, &needed);
     freed->nr_charges += charged;
+    if (err == EAGAIN && freed->nr_missing > 0 && !req->cannot_help) {
+      freed->missing_to_help = true;
+      return EAGAIN;
+    }
+    freed->nr_missing = 0;
     /* It cannot be made to wait here; it is told when it comes. */
     if (err)
       older->done[shard - first] = (uint8_t) (err == EAGAIN ? ENOSPC : err);
   }
+  return 0;
 }
 
 /* Mark sectors [first, end) of the object in a write. */
@@ -261,157 +301,4 @@ request_marks (const struct request *req, pgno_t pgno)
       marks |= 1u << i;
   }
   return marks;
-}
-
-/* ---- pins ---- */
-
-void
-pin_begin (struct shard *shard, struct pin *pin)
-{
-  pin->nr_parked = 0;
-  memset (pin->parked, 0, sizeof pin->parked);
-  pin->next = shard->pins;
-  shard->pins = pin;
-}
-
-/* Park a block in the first pin of the list that names it. */
-static bool
-park_block (struct pin *pins, blkno_t blk)
-{
-  for (struct pin *pin = pins; pin != NULL; pin = pin->next) {
-    uint64_t base = 0;
-
-    for (unsigned i = 0; i < pin->nr_extents; i++) {
-      const struct space_run *x = &pin->extent[i];
-
-      if (blk >= x->blk && blk - x->blk < x->nr) {
-        base += blk - x->blk;
-        pin->parked[base / 64] |= UINT64_C (1) << (base % 64);
-        pin->nr_parked++;
-        return true;
-      }
-      base += x->nr;
-    }
-  }
-  return false;
-}
-
-void
-pin_end (struct object *o, pgno_t pgno, struct pin *pin)
-{
-  struct shard *shard = shard_of (o, pgno);
-  unsigned nr_free = 0;
-
-  lock_acquire (&shard->lock);
-  struct pin **p = &shard->pins;
-
-  while (*p != pin)
-    p = &(*p)->next;
-  *p = pin->next;
-  if (pin->nr_parked == 0) {
-    lock_release (&shard->lock);
-    return;
-  }
-  /* What another read still needs goes on to its pin. */
-  uint64_t base = 0;
-
-  for (unsigned i = 0; i < pin->nr_extents; i++)
-    for (uint64_t k = 0; k < pin->extent[i].nr; k++, base++) {
-      uint64_t bit = UINT64_C (1) << (base % 64);
-
-      if (!(pin->parked[base / 64] & bit))
-        continue;
-      if (park_block (shard->pins, pin->extent[i].blk + k))
-        pin->parked[base / 64] &= ~bit;
-      else
-        nr_free++;
-    }
-  lock_release (&shard->lock);
-
-  base = 0;
-  for (unsigned i = 0; i < pin->nr_extents; i++)
-    for (uint64_t k = 0; k < pin->extent[i].nr; k++, base++)
-      if (pin->parked[base / 64] >> (base % 64) & 1) {
-        struct space_run run = { pin->extent[i].blk + k, 1 };
-
-        space_free (o->space, lane_hint (o, pgno), &run, 1);
-      }
-  space_unpark (o->space, nr_free);
-}
-
-/* ---- what was set free ---- */
-
-void
-freed_init (struct freed *freed, struct object *o, struct shard *shard)
-{
-  freed->o = o;
-  freed->shard = shard;
-  freed->nr_charges = 0;
-  freed->nr_displaced = 0;
-  freed->nr_runs = 0;
-}
-
-void
-freed_blocks (struct freed *freed, const struct space_run *run)
-{
-  if (freed->nr_runs > 0) {
-    struct space_run *last = &freed->runs[freed->nr_runs - 1];
-
-    if (last->blk + last->nr == run->blk) {
-      last->nr += run->nr;
-      return;
-    }
-  }
-  assert (freed->nr_runs < FREED_RUNS_MAX);
-  freed->runs[freed->nr_runs++] = *run;
-}
-
-static void
-left_the_map (struct freed *freed, const struct swmeta_run *run, bool charges)
-{
-  struct object *o = freed->o;
-  blkno_t blk = swmeta_blkno (run->word);
-
-  if (charges && !o->reserved)
-    freed->nr_charges += run->nr_pages;
-  if (swmeta_kind (run->word) == SWMETA_ZERO) {
-    atomic_fetch_sub (&o->nr_zero, run->nr_pages);
-    return;
-  }
-  atomic_fetch_sub (&o->nr_mapped, run->nr_pages);
-  if (freed->shard->pins == NULL) {
-    freed_blocks (freed, &(struct space_run){ blk, run->nr_pages });
-    return;
-  }
-  for (uint64_t i = 0; i < run->nr_pages; i++)
-    if (park_block (freed->shard->pins, blk + i))
-      space_park (o->space, 1);
-    else
-      freed_blocks (freed, &(struct space_run){ blk + i, 1 });
-}
-
-void
-freed_removed (void *arg, const struct swmeta_run *run)
-{
-  left_the_map (arg, run, true);
-}
-
-void
-freed_displaced (void *arg, const struct swmeta_run *run)
-{
-  struct freed *freed = arg;
-
-  freed->nr_displaced += run->nr_pages;
-  left_the_map (arg, run, false);
-}
-
-void
-freed_give_back (struct freed *freed, pgno_t pgno)
-{
-  struct object *o = freed->o;
-
-  space_free (o->space, lane_hint (o, pgno), freed->runs, freed->nr_runs);
-  space_uncharge (o->space, freed->nr_charges);
-  freed->nr_runs = 0;
-  freed->nr_charges = 0;
 }

@@ -2,11 +2,17 @@
 /* Reading an object, and asking where it has pages.
  *
  * A read goes in rounds.  A round looks up at most VIO_MAX runs of one shard
- * under its lock, pins their blocks (request.c, I5), reads them all at once
+ * under its lock, pins their blocks (change.c, I5), reads them all at once
  * without the lock, and checks them.  Holes are zeros without I/O.
  *
  *   pages   | 3 4 5 | 6 | 7 8 |     | 9 10 |
  *   runs    | blk 70|hole|blk 12|   | blk 40| -> one transfer a run
+ *
+ * Of a durable object's run some pages may be in buffers, and not on the volume
+ * yet: they are copied, and what lies between them is transferred.  A page that
+ * is not in a buffer when it is asked for is on its volume: it was before, or
+ * it left the buffers because it had been written, and its block stays what it
+ * is while it is pinned.
  *
  * The request is done once, when its last round is; of several errors it ends
  * with the one at the lowest offset, since rounds rise.
@@ -22,13 +28,23 @@
 #include "io.h"
 #include "request.h"
 
+/* A row of pages on its way. */
+struct piece {
+  uint64_t first; /* its first page, of the round */
+  struct space_run run;
+  char *to;
+  struct vio io;
+};
+
 struct round {
   struct object *o;
   struct vbatch *batch;
   pgno_t pgno;
   uint64_t nr_pages; /* looked up so far */
   struct pin pin;
-  struct vio io[PIN_EXTENTS];
+  bool in_buffers;             /* some of it may be */
+  unsigned x;                  /* read so far: extents, */
+  uint64_t k;                  /* and pages of the next one */
   uint64_t first[PIN_EXTENTS]; /* page of the round each extent begins at */
   struct swent ents[SHARD_PAGES];
 };
@@ -65,6 +81,14 @@ round_lookup (struct round *r, uint64_t max)
   return 0;
 }
 
+/* If block blk is in a buffer it is copied to the round's page i in buf. */
+static bool
+in_buffer (struct round *r, uint64_t blk, char *buf, uint64_t i)
+{
+  return r->in_buffers &&
+         buf_data_read (r->o->bs, blk, buf + (i << PAGE_SHIFT));
+}
+
 /* Zeros for what the extents leave out. */
 static void
 round_fill_holes (struct round *r, char *buf)
@@ -80,36 +104,88 @@ round_fill_holes (struct round *r, char *buf)
   }
 }
 
+/* The next pages of the round that must come from a volume; those before them
+ * that are in buffers are copied to buf.  False: there are none left.
+ */
+static bool
+next_piece (struct round *r, char *buf, struct piece *p)
+{
+  for (; r->x < r->pin.nr_extents; r->x++, r->k = 0) {
+    const struct space_run *x = &r->pin.extent[r->x];
+    uint64_t first = r->first[r->x], end;
+
+    while (r->k < x->nr && in_buffer (r, x->blk + r->k, buf, first + r->k))
+      r->k++;
+    if (r->k == x->nr)
+      continue;
+    end = r->in_buffers ? r->k + 1 : x->nr;
+    while (end < x->nr && !in_buffer (r, x->blk + end, buf, first + end))
+      end++;
+    p->first = first + r->k;
+    p->run = (struct space_run){ x->blk + r->k, end - r->k };
+    r->k = end < x->nr ? end + 1 : end; /* the one at end is copied */
+    return true;
+  }
+  return false;
+}
+
+static void
+piece_start (struct round *r, struct piece *p, char *buf)
+{
+  struct volume *v = space_volume (r->o->space, p->run.blk);
+  enum io_op op = io_read_op (r->o);
+
+  p->to = buf + (p->first << PAGE_SHIFT);
+  if (io_needs_bounce (v, p->to, op))
+    p->to = (char *) vbatch_bounce (r->batch) + (p->first << PAGE_SHIFT);
+  io_start (r->o, r->batch, &p->io, op, &p->run, p->to);
+}
+
+static int
+piece_end (struct round *r, const struct piece *p, char *buf)
+{
+  const struct swent *ents = &r->ents[p->first];
+  char *dst = buf + (p->first << PAGE_SHIFT);
+  uint64_t i = 0;
+  int err = io_error (&p->io);
+
+  if (err)
+    return err;
+  while (err == 0) {
+    i += io_count_good (p->io.volume, p->to + (i << PAGE_SHIFT), &ents[i],
+                        p->run.nr - i);
+    if (i == p->run.nr)
+      break;
+    err = io_bad_page (r->o, r->batch, r->pgno + p->first + i, &ents[i],
+                       p->to + (i << PAGE_SHIFT));
+    i++;
+  }
+  if (err == 0 && p->to != dst)
+    memcpy (dst, p->to, p->run.nr << PAGE_SHIFT);
+  return err;
+}
+
 /* Read what was looked up to buf.  Lock: none held. */
 static int
 round_read (struct round *r, char *buf)
 {
-  char *bounce = r->batch != NULL ? vbatch_bounce (r->batch) : NULL;
-  char *to[PIN_EXTENTS];
+  struct piece piece[VIO_MAX];
   int err = 0;
 
-  for (unsigned x = 0; x < r->pin.nr_extents; x++) {
-    struct volume *v = space_volume (r->o->space, r->pin.extent[x].blk);
-    char *dst = buf + (r->first[x] << PAGE_SHIFT);
-
-    to[x] =
-        io_needs_bounce (v, dst) ? bounce + (r->first[x] << PAGE_SHIFT) : dst;
-    io_start (r->o, r->batch, &r->io[x], VIO_READ, &r->pin.extent[x], to[x]);
-  }
+  r->x = 0;
+  r->k = 0;
+  r->in_buffers = r->o->bs != NULL && bufs_have_data (r->o->bs);
   round_fill_holes (r, buf);
-  if (r->batch != NULL)
-    vbatch_wait (r->batch);
-  for (unsigned x = 0; x < r->pin.nr_extents && err == 0; x++) {
-    uint64_t nr = r->pin.extent[x].nr;
-    char *dst = buf + (r->first[x] << PAGE_SHIFT);
+  do {
+    unsigned nr = 0;
 
-    err = io_error (&r->io[x]);
-    if (err)
-      return err;
-    err = io_verify (r->io[x].volume, to[x], &r->ents[r->first[x]], nr);
-    if (err == 0 && to[x] != dst)
-      memcpy (dst, to[x], nr << PAGE_SHIFT);
-  }
+    while (nr < VIO_MAX && next_piece (r, buf, &piece[nr]))
+      piece_start (r, &piece[nr++], buf);
+    if (r->batch != NULL)
+      vbatch_wait (r->batch);
+    for (unsigned i = 0; i < nr && err == 0; i++)
+      err = piece_end (r, &piece[i], buf);
+  } while (r->x < r->pin.nr_extents && err == 0);
   return err;
 }
 

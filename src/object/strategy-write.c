@@ -15,8 +15,16 @@
  *      has replaced, mark older writes.
  *   5. Give back displaced blocks, unused blocks and units.
  *
- * If a charge was missing in step 4, wait for it now that nothing is held, for
- * who only overwrites must find units and batches; then begin again at 1.
+ * Of a durable object, a slice with few pages that need blocks goes to buffers:
+ * there is no step 3, room is waited for before step 2, and the pages are put
+ * into buffers in step 4, when nothing is missing any more, each just before
+ * its entry.  So no buffer has a block that no map names, and no record comes
+ * before its page.  Larger slices go straight to the volumes; for those nodes
+ * are seen to before step 2, so that no data are moved twice.
+ *
+ * If a charge or a node was missing in step 4, wait for it now that nothing is
+ * held, for who only overwrites must find units and batches; then begin again
+ * at 1.
  *
  * A page is thus old or new at any time, and the old one stands if anything
  * fails.  An error ends the request at once: what follows it is at a higher
@@ -33,6 +41,8 @@
 #include "io.h"
 #include "request.h"
 
+#define DIRECT_PAGES 16u /* so many go straight to the volumes */
+
 struct slice {
   struct request *req;
   struct object *o;
@@ -40,10 +50,13 @@ struct slice {
   unsigned nr_pages; /* 1 to SPACE_HANDOUT_MAX, in one shard */
   const char *buf;   /* the client's */
   uint64_t nr_units;
-  uint64_t charged; /* promises had but not used yet */
-  uint64_t needed;  /* how many it must be, after EAGAIN */
+  bool buffered;       /* goes to buffers */
+  unsigned nr_buffers; /* room there that is not used yet */
+  uint64_t charged;    /* promises had but not used yet */
+  uint64_t needed;     /* how many it must be, after EAGAIN */
   struct freed freed;
   bool any_left_out, any_partial;
+  bool zero[SPACE_HANDOUT_MAX];         /* becomes a hole */
   bool left_out[SPACE_HANDOUT_MAX];     /* if any_left_out */
   bool partial[SPACE_HANDOUT_MAX];      /* if any_left_out */
   struct swent ents[SPACE_HANDOUT_MAX]; /* word 0: needs no block (now) */
@@ -79,6 +92,7 @@ slice_classify (struct slice *s)
   for (unsigned i = 0; i < s->nr_pages; i++) {
     bool zero = page_is_zero (s->buf + ((size_t) i << PAGE_SHIFT));
 
+    s->zero[i] = zero;
     s->ents[i] = (struct swent){ .word = zero ? 0 : 1 };
     s->nr_units += !zero;
   }
@@ -137,14 +151,27 @@ child_start (struct slice *s, struct child *c, unsigned first, unsigned end)
   const char *src = s->buf + ((size_t) first << PAGE_SHIFT);
   char *from = (char *) (uintptr_t) src;
 
-  if (io_needs_bounce (v, src)) {
+  if (io_needs_bounce (v, src, IO_WRITE)) {
     from = (char *) vbatch_bounce (batch) + ((size_t) first << PAGE_SHIFT);
     memcpy (from, src, run.nr << PAGE_SHIFT);
   }
-  io_stamp (v, src, &s->ents[first], run.nr);
+  io_stamp (s->o, v, src, &s->ents[first], run.nr);
   c->first = first;
   c->end = end;
-  io_start (s->o, batch, &c->io, VIO_WRITE, &run, from);
+  if (object_is_durable (s->o))
+    buf_data_drop (s->o->bs, run.blk, run.nr);
+  io_start (s->o, batch, &c->io, IO_WRITE, &run, from);
+}
+
+static int
+child_end (struct slice *s, const struct child *c)
+{
+  int err = io_error (&c->io);
+
+  if (err == 0 && object_is_durable (s->o))
+    flush_mark_volume (s->o->fl,
+                       blkno_volume (swmeta_blkno (s->ents[c->first].word)));
+  return err;
 }
 
 /* A child failed: its run is retired, its pages go elsewhere, once. */
@@ -164,7 +191,7 @@ child_retry (struct slice *s, const struct child *failed)
     child_start (s, &c, i, end < failed->end ? end : failed->end);
     if (s->req->batch != NULL)
       vbatch_wait (s->req->batch);
-    err = io_error (&c.io);
+    err = child_end (s, &c);
     i = c.end;
   }
   return err;
@@ -190,12 +217,23 @@ slice_write (struct slice *s)
     if (s->req->batch != NULL)
       vbatch_wait (s->req->batch);
     for (unsigned k = 0; k < nr && err == 0; k++) {
-      err = io_error (&child[k].io);
+      err = child_end (s, &child[k]);
       if (err == EIO)
         err = child_retry (s, &child[k]);
     }
   }
   return err;
+}
+
+/* Step 3 of pages that go to buffers. */
+static void
+slice_stamp (struct slice *s)
+{
+  for (unsigned i = 0; i < s->nr_pages; i++)
+    if (s->ents[i].word != 0)
+      io_stamp (s->o,
+                space_volume (s->o->space, swmeta_blkno (s->ents[i].word)),
+                s->buf + ((size_t) i << PAGE_SHIFT), &s->ents[i], 1);
 }
 
 /* Which pages a later request has replaced, wholly or in part: they are left
@@ -248,6 +286,55 @@ count_uncharged (struct slice *s, uint64_t *nr)
   return 0;
 }
 
+/* Load what the change will take, where pages get blocks and where they lose
+ * them.  A slice touches two leaves of a map at most: those of the first and
+ * the last page that gets a block are all that need to be there.
+ */
+static int
+prepare_rows (struct slice *s)
+{
+  unsigned first = s->nr_pages, end = 0;
+  bool any_free = false;
+  int err = 0;
+
+  for (unsigned i = 0; i < s->nr_pages; i++) {
+    if (is_left_out (s, i))
+      continue;
+    if (s->ents[i].word == 0) {
+      any_free = true;
+      continue;
+    }
+    first = i < first ? i : first;
+    end = i + 1;
+  }
+  if (first < end)
+    err = freed_prepare (&s->freed, s->pgno + first, end - first, true);
+  if (err == 0 && any_free)
+    err = freed_prepare (&s->freed, s->pgno, s->nr_pages, false);
+  return err;
+}
+
+/* Before step 2 of what goes straight to the volumes: are there nodes for it?
+ * EAGAIN as freed_prepare ().
+ */
+static int
+slice_foresee (struct slice *s)
+{
+  LOCK_SCOPE (&s->freed.shard->lock);
+  return prepare_rows (s);
+}
+
+/* Pages [i, end) become the content of their blocks. */
+static void
+buffer_row (struct slice *s, unsigned i, unsigned end)
+{
+  for (; i < end; i++) {
+    buf_data_write (s->o->bs, swmeta_blkno (s->ents[i].word),
+                    s->buf + ((size_t) i << PAGE_SHIFT));
+    s->nr_buffers--;
+  }
+}
+
 /* Enter pages [i, end): all with blocks, or all zeros. */
 static int
 publish_row (struct slice *s, unsigned i, unsigned end)
@@ -256,11 +343,13 @@ publish_row (struct slice *s, unsigned i, unsigned end)
   uint64_t nr_displaced = s->freed.nr_displaced;
   int err;
 
+  if (s->buffered && s->ents[i].word != 0)
+    buffer_row (s, i, end);
   if (s->ents[i].word == 0)
-    err = o->ops->free (o->map, s->pgno + i, end - i, freed_removed, &s->freed);
+    err = o->ops->free (o->map, s->freed.mc, s->pgno + i, end - i,
+                        freed_removed, &s->freed);
   else
-    err = o->ops->build (o->map, s->pgno + i, end - i, &s->ents[i],
-                         freed_displaced, &s->freed);
+    err = freed_build (&s->freed, s->pgno + i, end - i, &s->ents[i]);
   if (err)
     return err;
   if (s->ents[i].word != 0) {
@@ -274,8 +363,9 @@ publish_row (struct slice *s, unsigned i, unsigned end)
   return 0;
 }
 
+/* All rows of zeros, or all of the others. */
 static int
-publish_rows (struct slice *s)
+publish_rows (struct slice *s, bool zeros)
 {
   int err = 0;
 
@@ -283,16 +373,16 @@ publish_rows (struct slice *s)
     unsigned end = i + 1;
 
     while (end < s->nr_pages && is_left_out (s, end) == is_left_out (s, i) &&
-           (s->ents[end].word == 0) == (s->ents[i].word == 0))
+           s->zero[end] == s->zero[i])
       end++;
-    if (!is_left_out (s, i))
+    if (!is_left_out (s, i) && s->zero[i] == zeros)
       err = publish_row (s, i, end);
     i = end;
   }
   return err;
 }
 
-/* Step 4.  EAGAIN: s->charged must grow to s->needed.
+/* Step 4.  EAGAIN: something is missing, see request_wait ().
  * Lock: needs the shard's.
  */
 static int
@@ -300,11 +390,14 @@ slice_publish (struct slice *s)
 {
   int err = request_may_publish (s->req);
 
+  if (err == 0)
+    err = request_help_older (s->req, s->pgno, &s->freed);
   if (err)
     return err;
-  request_help_older (s->req, s->pgno, &s->freed);
   find_overtaken (s);
-  err = count_uncharged (s, &s->needed);
+  err = prepare_rows (s);
+  if (err == 0)
+    err = count_uncharged (s, &s->needed);
   if (err)
     return err;
   if (s->needed > s->charged) {
@@ -312,13 +405,16 @@ slice_publish (struct slice *s)
       return EAGAIN;
     s->charged = s->needed;
   }
-  return publish_rows (s);
+  /* What is removed may take nodes with it that the others need. */
+  err = publish_rows (s, false);
+  return err ? err : publish_rows (s, true);
 }
 
 /* Step 5. */
 static void
 slice_end (struct slice *s)
 {
+  freed_give_back (&s->freed, s->pgno);
   for (unsigned i = 0; i < s->nr_pages;) {
     unsigned end = run_end (s, i);
     struct space_run run = { swmeta_blkno (s->ents[i].word), end - i };
@@ -329,33 +425,59 @@ slice_end (struct slice *s)
       end = row_end (s, i);
     i = end;
   }
-  freed_give_back (&s->freed, s->pgno);
+  freed_give_back_unnamed (&s->freed, s->pgno);
   space_release (s->o->space, s->nr_units);
 }
 
-/* Steps 1 to 5.  EAGAIN: nothing has changed, and nothing is held but
- * s->charged, which must grow to s->needed.
+/* Steps 2 to 5. */
+static int
+slice_move (struct slice *s)
+{
+  int err = take_units (s->req, s->nr_units);
+
+  if (err)
+    return err;
+  err = slice_alloc (s);
+  if (err == 0 && s->buffered)
+    slice_stamp (s);
+  else if (err == 0)
+    err = slice_write (s);
+  if (err == 0)
+    err = freed_enter (&s->freed);
+  if (err == 0) {
+    err = slice_publish (s);
+    freed_leave (&s->freed);
+  }
+  slice_end (s);
+  return err;
+}
+
+/* Steps 1 to 5.  EAGAIN: nothing is held but s->charged; see request_wait ().
+ * Some pages may be entered already, which does no harm: they are written
+ * again.
  */
 static int
 slice_try (struct slice *s)
 {
-  struct shard *shard = shard_of (s->o, s->pgno);
-  int err;
+  struct object *o = s->o;
+  int err = 0;
 
-  freed_init (&s->freed, s->o, shard);
+  freed_init (&s->freed, o, s->pgno, &s->req->mc);
   slice_classify (s);
-  err = take_units (s->req, s->nr_units);
+  s->needed = s->charged;
+  s->any_left_out = false;
+  s->buffered = object_is_durable (o) && s->nr_units < DIRECT_PAGES;
+  s->nr_buffers = s->buffered ? (unsigned) s->nr_units : 0;
+  request_use_batch (s->req, !s->buffered);
+  if (s->nr_buffers > 0)
+    err = buf_data_wait (o->bs, s->nr_buffers);
+  else if (object_is_durable (o) && !s->buffered)
+    err = slice_foresee (s);
   if (err)
     return err;
-  err = slice_alloc (s);
-  if (err == 0)
-    err = slice_write (s);
-  if (err == 0) {
-    lock_acquire (&shard->lock);
-    err = slice_publish (s);
-    lock_release (&shard->lock);
-  }
-  slice_end (s);
+  err = slice_move (s);
+  if (s->nr_buffers > 0)
+    buf_data_unreserve (o->bs, s->nr_buffers);
   return err;
 }
 
@@ -384,13 +506,12 @@ write_slice (struct request *req, pgno_t pgno, unsigned nr_pages,
   s.pgno = pgno;
   s.nr_pages = nr_pages;
   s.buf = buf;
-  s.charged = 0;
+  s.charged = s.needed = 0;
   s.any_partial = false;
   while ((err = slice_try (&s)) == EAGAIN) {
-    err = request_wait_charges (req, s.needed - s.charged);
+    err = request_wait (req, &s.freed, &s.charged, s.needed);
     if (err)
       break;
-    s.charged = s.needed;
   }
   space_uncharge (s.o->space, s.charged);
   space_look (s.o->space);
@@ -412,7 +533,7 @@ slice_pages (const struct request *req, pgno_t pgno, uint64_t max)
 
 int
 strategy_write (struct object *o, const atomic_bool *fenced, const void *buf,
-                uint64_t off, uint64_t bytes)
+                uint64_t off, uint64_t bytes, bool fua)
 {
   struct request req;
   const char *p = buf;
@@ -442,6 +563,5 @@ strategy_write (struct object *o, const atomic_bool *fenced, const void *buf,
     p += len;
     bytes -= len;
   }
-  request_end (&req);
-  return err;
+  return request_end (&req, err, fua);
 }

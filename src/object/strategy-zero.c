@@ -16,6 +16,8 @@
 
 #include "request.h"
 
+#define ZERO_PAGES 256u /* entered at once: one record of the log */
+
 /* Whole pages of req in a shard: [*first, *end), maybe none. */
 static void
 whole_pages (const struct request *req, uint64_t shard, pgno_t *first,
@@ -34,14 +36,14 @@ build_zeros (struct request *req, pgno_t pgno, uint64_t nr, struct freed *freed,
              uint64_t *charged)
 {
   struct object *o = req->o;
-  struct swent ents[SWBLOCK_PAGES];
+  struct swent ents[ZERO_PAGES];
 
-  for (unsigned i = 0; i < SWBLOCK_PAGES; i++)
+  for (unsigned i = 0; i < min_u64 (nr, ZERO_PAGES); i++)
     ents[i] = (struct swent){ .word = swmeta_word (SWMETA_ZERO, 0) };
   while (nr > 0) {
-    uint64_t step = min_u64 (nr, SWBLOCK_PAGES);
+    uint64_t step = min_u64 (nr, ZERO_PAGES);
     uint64_t nr_displaced = freed->nr_displaced;
-    int err = o->ops->build (o->map, pgno, step, ents, freed_displaced, freed);
+    int err = freed_build (freed, pgno, step, ents);
 
     if (err)
       return err;
@@ -76,8 +78,10 @@ zero_and_keep (struct request *req, pgno_t first, pgno_t end,
                struct freed *freed, uint64_t *charged, uint64_t *nr_needed)
 {
   struct object *o = req->o;
-  int err = count_holes (o, first, end, nr_needed);
+  int err = freed_prepare (freed, first, end - first, true);
 
+  if (err == 0)
+    err = count_holes (o, first, end, nr_needed);
   if (err)
     return err;
   if (*nr_needed > *charged) {
@@ -86,6 +90,17 @@ zero_and_keep (struct request *req, pgno_t first, pgno_t end,
     *charged = *nr_needed;
   }
   return build_zeros (req, first, end - first, freed, charged);
+}
+
+static int
+remove_pages (struct object *o, pgno_t first, pgno_t end, struct freed *freed)
+{
+  int err = freed_prepare (freed, first, end - first, false);
+
+  if (err)
+    return err;
+  return o->ops->free (o->map, freed->mc, first, end - first, freed_removed,
+                       freed);
 }
 
 int
@@ -101,7 +116,7 @@ zero_shard (struct request *req, uint64_t shard, struct freed *freed,
     if (req->keep && !o->reserved)
       err = zero_and_keep (req, first, end, freed, charged, nr_needed);
     else
-      err = o->ops->free (o->map, first, end - first, freed_removed, freed);
+      err = remove_pages (o, first, end, freed);
     if (err)
       return err;
     request_mark_older (req, first << PAGE_SHIFT,
@@ -124,7 +139,9 @@ shard_locked (struct request *req, uint64_t shard, struct freed *freed,
     return err;
   if (done != DONE_NOT)
     return done == DONE_WELL ? 0 : done;
-  request_help_older (req, shard * SHARD_PAGES, freed);
+  err = request_help_older (req, shard * SHARD_PAGES, freed);
+  if (err)
+    return err;
   return zero_shard (req, shard, freed, charged, nr_needed);
 }
 
@@ -137,18 +154,19 @@ one_shard (struct request *req, uint64_t shard)
   struct freed freed;
   int err;
 
-  freed_init (&freed, o, shard_of (o, pgno));
+  freed_init (&freed, o, pgno, &req->mc);
   for (;;) {
-    lock_acquire (&freed.shard->lock);
+    err = freed_enter (&freed);
+    if (err)
+      break;
     err = shard_locked (req, shard, &freed, &charged, &needed);
-    lock_release (&freed.shard->lock);
+    freed_leave (&freed);
     if (err != EAGAIN)
       break;
     freed_give_back (&freed, pgno);
-    err = request_wait_charges (req, needed - charged);
+    err = request_wait (req, &freed, &charged, needed);
     if (err)
       break;
-    charged = needed;
   }
   freed.nr_charges += charged;
   freed_give_back (&freed, pgno);
@@ -158,7 +176,7 @@ one_shard (struct request *req, uint64_t shard)
 
 int
 strategy_zero (struct object *o, const atomic_bool *fenced, uint64_t off,
-               uint64_t bytes, bool keep)
+               uint64_t bytes, bool keep, bool fua)
 {
   uint64_t last = (off + bytes - 1) / SHARD_BYTES;
   struct request req;
@@ -178,6 +196,5 @@ strategy_zero (struct object *o, const atomic_bool *fenced, uint64_t off,
     err = one_shard (&req, shard);
   if (req.edge[1].bytes > 0 && err == 0)
     err = page_update (&req, req.edge[1].pgno, 0, req.edge[1].bytes, NULL);
-  request_end (&req);
-  return err;
+  return request_end (&req, err, fua);
 }

@@ -168,7 +168,7 @@ disk_close (struct disk *d)
 static inline int
 disk_write (struct disk *d, const void *buf, uint64_t off, uint64_t bytes)
 {
-  return strategy_write (d->o, &d->fenced, buf, off, bytes);
+  return strategy_write (d->o, &d->fenced, buf, off, bytes, false);
 }
 
 static inline int
@@ -180,7 +180,7 @@ disk_read (struct disk *d, void *buf, uint64_t off, uint64_t bytes)
 static inline int
 disk_zero (struct disk *d, uint64_t off, uint64_t bytes, bool keep)
 {
-  return strategy_zero (d->o, &d->fenced, off, bytes, keep);
+  return strategy_zero (d->o, &d->fenced, off, bytes, keep, false);
 }
 
 /* Fill the range with this byte (not 0). */
@@ -247,10 +247,10 @@ call_thread (void *arg)
   if (c->op == CALL_READ)
     c->err = strategy_read (c->o, &c->fenced, c->buf, c->off, c->bytes);
   else if (c->op == CALL_WRITE)
-    c->err = strategy_write (c->o, &c->fenced, c->buf, c->off, c->bytes);
+    c->err = strategy_write (c->o, &c->fenced, c->buf, c->off, c->bytes, false);
   else
-    c->err =
-        strategy_zero (c->o, &c->fenced, c->off, c->bytes, c->op == CALL_KEEP);
+    c->err = strategy_zero (c->o, &c->fenced, c->off, c->bytes,
+                            c->op == CALL_KEEP, false);
   atomic_store (&c->over, true);
   return NULL;
 }

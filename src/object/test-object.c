@@ -304,8 +304,8 @@ static struct {
 } gate = { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, false, false };
 
 static int
-gate_build (void *map, pgno_t pgno, uint64_t nr, const struct swent *ents,
-            swmeta_run_fn fn, void *arg)
+gate_build (void *map, struct map_change *mc, pgno_t pgno, uint64_t nr,
+            const struct swent *ents, swmeta_run_fn fn, void *arg)
 {
   pthread_mutex_lock (&gate.mutex);
   gate.held = true;
@@ -313,7 +313,7 @@ gate_build (void *map, pgno_t pgno, uint64_t nr, const struct swent *ents,
   while (gate.hold)
     pthread_cond_wait (&gate.changed, &gate.mutex);
   pthread_mutex_unlock (&gate.mutex);
-  return map_memory_ops.build (map, pgno, nr, ents, fn, arg);
+  return map_memory_ops.build (map, mc, pgno, nr, ents, fn, arg);
 }
 
 static void *

@@ -5,7 +5,9 @@
  * Charges and units are atomic counters; the lock is taken only by those who
  * wait and by those who wake them.  Waiters for units are served in the order
  * of arrival: a new taker queues behind them, so a large request is not
- * passed for ever by small ones.
+ * passed for ever by small ones.  Where parked blocks need a commit to come
+ * back (config.want_units), who has queued begins one; blocks parked after it
+ * began are the next one's, which begins when they are many (parked.c).
  *
  * Not done: waiting for charges that no drop will bring.  Nobody can say that
  * a client will ever trim; it is told ENOSPC at once.
@@ -54,7 +56,7 @@ tell_level (struct space *sp)
   sp->telling = false;
 }
 
-/* Look at the levels again (I4); failed: a charge was just refused. */
+/* Look at the levels again (I5); failed: a charge was just refused. */
 static void
 note_level (struct space *sp, bool failed)
 {
@@ -169,6 +171,12 @@ space_drop_done (struct space *sp)
 /* ---- units ---- */
 
 uint64_t
+space_nr_units (const struct space *sp)
+{
+  return sp->nr_units;
+}
+
+uint64_t
 space_slice_max (const struct space *sp)
 {
   return max_u64 (1, min_u64 (sp->nr_units / 4, SPACE_HANDOUT_MAX));
@@ -244,6 +252,12 @@ space_acquire (struct space *sp, uint64_t nr, uint64_t deadline_ns)
    * before this look.
    */
   grant_units (sp);
+  if (!w.granted && sp->config.want_units != NULL) {
+    /* In the queue first, asked after: what comes back is kept for it. */
+    lock_release (&sp->lock);
+    sp->config.want_units (sp->config.arg);
+    lock_acquire (&sp->lock);
+  }
   while (!w.granted)
     if (!cond_wait_until (&sp->changed, &sp->lock, deadline_ns) && !w.granted) {
       leave_queue (sp, &w);

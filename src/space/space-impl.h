@@ -19,10 +19,11 @@ struct lane {
 
 struct space_volume {
   lock_t lock;
-  struct volume *volume;    /* [const] */
-  struct blist *bl;         /* [lock] */
-  _Atomic uint64_t nr_free; /* of bl; written under lock */
-  int64_t credit;           /* [space.lock] turn in the rotation */
+  struct volume *volume;     /* [const] */
+  uint64_t first, nr_blocks; /* [const] of the pool's; bl is taken below */
+  struct blist *bl;          /* [lock] */
+  _Atomic uint64_t nr_free;  /* of bl; written under lock */
+  int64_t credit;            /* [space.lock] turn in the rotation */
 } __attribute__ ((aligned (64)));
 
 /* Someone waiting for units, in the order of arrival. */
@@ -39,6 +40,7 @@ struct space {
   uint64_t charge_max;        /* [const] */
   uint64_t retire_max;        /* [const] */
   uint64_t low, high;         /* [const] */
+  uint64_t nr_marked;         /* by space_mark_used (); before anybody works */
   _Atomic uint64_t charged;
   _Atomic int64_t units_free; /* below 0: more parked than there are */
   _Atomic uint64_t nr_parked;

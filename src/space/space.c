@@ -22,7 +22,10 @@
  * I3. Hence who holds a unit finds a block: in a blist, with a lane, or in
  *     the hands of a thread that is just putting it back.  A lane takes more
  *     than it was asked for only while there is plenty.
- * I4. A level is told once: "almost full" is set below low and cleared above
+ * I4. Blocks outside config.usable are taken in the blists from the start, or
+ *     beyond their end, and in no number above.  Those a store found in use
+ *     at open (space_mark_used) count as mapped.
+ * I5. A level is told once: "almost full" is set below low and cleared above
  *     high; "full" is set by a charge that failed below low and cleared at
  *     low.  A large charge that fails while there is room says nothing.
  *
@@ -39,14 +42,13 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "blist.h"
 #include "env.h"
 #include "log.h"
+#include "task.h"
 
 #define RESERVE_BLOCKS_MIN UINT64_C (256)   /* 1 MiB */
 #define RESERVE_BLOCKS_MAX UINT64_C (65536) /* 256 MiB */
@@ -180,7 +182,7 @@ space_alloc (struct space *sp, uint64_t hint, uint64_t want,
      */
     space_drain (sp);
     if (tries < ALLOC_YIELDS_MAX) {
-      sched_yield ();
+      task_sleep (0);
       continue;
     }
     if (tries == ALLOC_YIELDS_MAX)
@@ -191,7 +193,7 @@ space_alloc (struct space *sp, uint64_t hint, uint64_t want,
                    "trim hangs in a volume, or this is a bug: report it)");
       return EIO;
     }
-    nanosleep (&(struct timespec){ .tv_nsec = ALLOC_NAP_NS }, NULL);
+    task_sleep (ALLOC_NAP_NS);
   }
   return 0;
 }
@@ -368,23 +370,38 @@ set_limits (struct space *sp)
                       sp->charge_max / 2);
 }
 
+/* The blist counts from the medium's first block, as block numbers do; what
+ * lies before the usable blocks is taken for good, what lies behind is outside.
+ */
 static int
 add_volume (struct space *sp, unsigned i)
 {
   struct space_volume *sv = &sp->volumes[i];
-  uint64_t nr;
+  uint64_t end, taken;
   int err;
 
   sv->volume = sp->config.volumes[i];
-  nr = sv->volume->size_bytes >> PAGE_SHIFT;
-  if (nr < sp->config.stripe_blocks || nr > BLIST_BLOCKS_MAX)
+  end = sv->volume->size_bytes >> PAGE_SHIFT;
+  if (sp->config.usable != NULL) {
+    const struct space_run *run = &sp->config.usable[i];
+
+    sv->first = blkno_place (run->blk);
+    if (run->blk != blkno_make (i, sv->first) || sv->first > end ||
+        run->nr > end - sv->first)
+      return EINVAL;
+    end = sv->first + run->nr;
+  }
+  sv->nr_blocks = end - sv->first;
+  if (sv->nr_blocks < sp->config.stripe_blocks || end > BLIST_BLOCKS_MAX)
     return EINVAL;
-  err = blist_create (nr, &sv->bl);
+  err = blist_create (end, &sv->bl);
   if (err)
     return err;
-  atomic_store (&sv->nr_free, nr);
-  sp->nr_blocks += nr;
-  return 0;
+  err = blist_fill (sv->bl, 0, sv->first, &taken);
+  assert (err == 0 && taken == sv->first);
+  atomic_store (&sv->nr_free, blist_nr_free (sv->bl));
+  sp->nr_blocks += sv->nr_blocks;
+  return err;
 }
 
 int
@@ -416,6 +433,7 @@ space_create (const struct space_config *config, struct space **spp)
     space_destroy (sp);
     return err;
   }
+  sp->config.usable = NULL;
   set_limits (sp);
   *spp = sp;
   return 0;
@@ -435,6 +453,32 @@ space_destroy (struct space *sp)
   cond_destroy (&sp->changed);
   lock_destroy (&sp->lock);
   free (sp);
+}
+
+int
+space_mark_used (struct space *sp, const struct space_run *run)
+{
+  unsigned i = blkno_volume (run->blk);
+  uint64_t place = blkno_place (run->blk), taken;
+
+  if (i >= sp->config.nr_volumes || run->blk != blkno_make (i, place))
+    return EINVAL;
+  struct space_volume *sv = &sp->volumes[i];
+  LOCK_SCOPE (&sv->lock);
+  if (run->nr == 0 || place >= blist_nr_blocks (sv->bl) ||
+      run->nr > blist_nr_blocks (sv->bl) - place ||
+      !blist_is_free (sv->bl, place, run->nr))
+    return EINVAL;
+  blist_fill (sv->bl, place, run->nr, &taken);
+  atomic_store (&sv->nr_free, blist_nr_free (sv->bl));
+  sp->nr_marked += run->nr;
+  return 0;
+}
+
+uint64_t
+space_nr_marked (const struct space *sp)
+{
+  return sp->nr_marked;
 }
 
 /* ---- looking ---- */
@@ -469,7 +513,7 @@ space_fragments (struct space *sp, uint64_t hist[SPACE_FRAGMENTS])
     uint64_t next = 0, run = 0;
 
     /* Those who need blocks get the lock between two pieces. */
-    while (next < sv->volume->size_bytes >> PAGE_SHIFT) {
+    while (next < sv->first + sv->nr_blocks) {
       LOCK_SCOPE (&sv->lock);
       blist_histogram_part (sv->bl, HISTOGRAM_BLOCKS, &next, &run, hist);
     }
@@ -481,7 +525,7 @@ space_volume_used (struct space *sp, unsigned volume)
 {
   struct space_volume *sv = &sp->volumes[volume];
 
-  return (sv->volume->size_bytes >> PAGE_SHIFT) - atomic_load (&sv->nr_free);
+  return sv->nr_blocks - atomic_load (&sv->nr_free);
 }
 
 const char *
@@ -500,7 +544,7 @@ space_check (struct space *sp, uint64_t nr_mapped)
       return wrong;
     if (blist_nr_free (sv->bl) != atomic_load (&sv->nr_free))
       return "space: a volume's free count is not its blist's";
-    nr_used += blist_nr_blocks (sv->bl) - blist_nr_free (sv->bl);
+    nr_used += sv->nr_blocks - blist_nr_free (sv->bl);
   }
   if (atomic_load (&sp->units_free) != (int64_t) sp->nr_units)
     return "space: units are missing";

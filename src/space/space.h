@@ -35,6 +35,7 @@ struct space_run {
 #define SPACE_STRIPE_BLOCKS 32  /* default: 128 KiB */
 #define SPACE_HANDOUT_MAX   256 /* blocks a lane takes from a volume at once */
 #define SPACE_LANES         16u
+#define SPACE_HINT_META     UINT64_MAX /* whose blocks lie together: META */
 #define SPACE_LANE_FREES                              \
   64 /* runs a lane gathers before it gives back; one \
       * of SPACE_HANDOUT_MAX goes back at once */
@@ -49,14 +50,31 @@ struct space_config {
   struct volume *const *volumes; /* stay the caller's, outlive the space */
   unsigned nr_volumes;           /* 1 to VOLUMES_MAX */
   unsigned stripe_blocks;        /* 0: SPACE_STRIPE_BLOCKS */
+  /* What of each volume may be handed out, in the volumes' order: blocks
+   * outside (slots, log, free map) do not count as the pool's.  NULL: all.
+   * Read by space_create () only.
+   */
+  const struct space_run *usable;
   /* Told of each change of level, with no lock held; must not block. */
   void (*on_level) (void *arg, enum space_level level);
+  /* Somebody waits for units: begin what brings parked blocks back.  Called
+   * with no lock held, must not block.  NULL: they come back by themselves.
+   */
+  void (*want_units) (void *arg);
   void *arg;
 };
 
 /* EINVAL, ENOMEM. */
 extern int space_create (const struct space_config *config, struct space **spp);
 extern void space_destroy (struct space *sp);
+
+/* At open, before anybody works: these blocks are in use.  EINVAL, and nothing
+ * changes, if any of them is not the pool's or was marked already: then
+ * whoever keeps the books is wrong about more than this run, and no block of
+ * the pool may be handed out.  Their charges are the caller's to make.
+ */
+extern int space_mark_used (struct space *sp, const struct space_run *run);
+extern uint64_t space_nr_marked (const struct space *sp);
 
 /* The volume a block is on, and where. */
 extern struct volume *space_volume (struct space *sp, blkno_t blk);
@@ -89,6 +107,9 @@ extern void space_drop_begin (struct space *sp);
 extern void space_drop_done (struct space *sp);
 
 /* ---- units ---- */
+
+/* How many there are; at least 1. */
+extern uint64_t space_nr_units (const struct space *sp);
 
 /* Most units a caller may hold at a time; at least 1. */
 extern uint64_t space_slice_max (const struct space *sp);

@@ -38,6 +38,7 @@ struct pool {
   struct space *sp;
   enum space_level told[64]; /* by on_level */
   atomic_uint nr_told;
+  atomic_uint nr_wanted; /* calls of want_units */
 };
 
 static inline void
@@ -101,13 +102,24 @@ pool_on_level (void *arg, enum space_level level)
   p->told[i % 64] = level;
 }
 
+static inline void
+pool_want_units (void *arg)
+{
+  struct pool *p = arg;
+
+  atomic_fetch_add (&p->nr_wanted, 1);
+}
+
 /* sizes ends with 0. */
 static inline struct pool *
-pool_open (const uint64_t *sizes, unsigned stripe, bool sparse)
+pool_open_usable (const uint64_t *sizes, const struct space_run *usable,
+                  unsigned stripe, bool sparse)
 {
   struct pool *p = calloc (1, sizeof *p);
   struct space_config config = { .stripe_blocks = stripe,
+                                 .usable = usable,
                                  .on_level = pool_on_level,
+                                 .want_units = pool_want_units,
                                  .arg = p };
 
   for (; sizes[p->nr_volumes] != 0; p->nr_volumes++) {
@@ -118,6 +130,12 @@ pool_open (const uint64_t *sizes, unsigned stripe, bool sparse)
   config.nr_volumes = p->nr_volumes;
   assert_int_equal (space_create (&config, &p->sp), 0);
   return p;
+}
+
+static inline struct pool *
+pool_open (const uint64_t *sizes, unsigned stripe, bool sparse)
+{
+  return pool_open_usable (sizes, NULL, stripe, sparse);
 }
 
 static inline struct pool *

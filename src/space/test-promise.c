@@ -178,6 +178,33 @@ test_units_in_turn (void **state)
   pool_close (p);
 }
 
+/* Who has to wait asks for units, once it stands in the queue; who does not
+ * wait, or gets them at once, does not ask.
+ */
+static void
+test_units_wanted (void **state)
+{
+  struct pool *p = pool_of (4096);
+  struct taker t = { 0 };
+
+  UNUSED (state);
+  take_all (p);
+  assert_int_equal (atomic_load (&p->nr_wanted), 0);
+  assert_int_equal (space_acquire (p->sp, 1, 0), ETIMEDOUT);
+  assert_int_equal (atomic_load (&p->nr_wanted), 0);
+  taker_start (&t, p, 1, LATE_NS);
+  while (atomic_load (&p->nr_wanted) == 0)
+    nap_ns (NS_PER_MS);
+  space_release (p->sp, 1);
+  /* Nobody can take it from the one that waits. */
+  assert_int_equal (space_acquire (p->sp, 1, 0), ETIMEDOUT);
+  taker_ends (&t, 0);
+  assert_int_equal (atomic_load (&p->nr_wanted), 1);
+  space_release (p->sp, UNITS);
+  pool_check (p, 0);
+  pool_close (p);
+}
+
 /* Who gives up leaves the queue as it was: first, middle and last. */
 static void
 test_units_timeout (void **state)
@@ -434,6 +461,7 @@ main (void)
     cmocka_unit_test (test_charges),
     cmocka_unit_test (test_charge_threads),
     cmocka_unit_test (test_units_in_turn),
+    cmocka_unit_test (test_units_wanted),
     cmocka_unit_test (test_units_timeout),
     cmocka_unit_test (test_units_quitter_wakes),
     cmocka_unit_test (test_park),

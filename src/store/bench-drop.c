@@ -103,7 +103,7 @@ client_run (void *arg)
     uint64_t off = (n++ * 7919 % 4096) << PAGE_SHIFT;
     uint64_t begin_ns = env_now_ns (), took_ns;
 
-    must (n % 2 ? conn_write (c->conn, page, off, sizeof page)
+    must (n % 2 ? conn_write (c->conn, page, off, sizeof page, false)
                 : conn_read (c->conn, page, off, sizeof page));
     took_ns = env_now_ns () - begin_ns;
     if (took_ns > atomic_load (&c->worst_ns))
@@ -124,7 +124,7 @@ fill (struct store *s, const char *name)
   memset (buf, 1, sizeof buf);
   must (store_connect (s, name, false, &peer, &c));
   for (uint64_t off = 0; off < DISK_BYTES; off += sizeof buf)
-    must (conn_write (c, buf, off, sizeof buf));
+    must (conn_write (c, buf, off, sizeof buf, false));
   store_disconnect (c);
 }
 

@@ -326,14 +326,15 @@ conn_read (struct conn *c, void *buf, uint64_t off, uint32_t bytes)
 }
 
 int
-conn_write (struct conn *c, const void *buf, uint64_t off, uint32_t bytes)
+conn_write (struct conn *c, const void *buf, uint64_t off, uint32_t bytes,
+            bool fua)
 {
   int err;
 
   count_in (c, REQ_WRITE, bytes);
   err = bytes > STRATEGY_BYTES_MAX ? EINVAL : check_modify (c, off, bytes);
   if (err == 0 && bytes > 0)
-    err = strategy_write (c->x->o, &c->fenced, buf, off, bytes);
+    err = strategy_write (c->x->o, &c->fenced, buf, off, bytes, fua);
   return count_out (c, REQ_WRITE, err);
 }
 
@@ -342,29 +343,26 @@ conn_flush (struct conn *c)
 {
   int err;
 
-  /* A volatile store keeps nothing beyond the process, and every reply means
-   * that the data are where the process finds them.
-   */
   count_in (c, REQ_FLUSH, 0);
-  err = check_alive (c);
+  err = strategy_flush (c->x->o, &c->fenced);
   return count_out (c, REQ_FLUSH, err);
 }
 
 int
-conn_trim (struct conn *c, uint64_t off, uint32_t bytes)
+conn_trim (struct conn *c, uint64_t off, uint32_t bytes, bool fua)
 {
   int err;
 
   count_in (c, REQ_TRIM, bytes);
   err = check_modify (c, off, bytes);
   if (err == 0 && bytes > 0)
-    err = strategy_zero (c->x->o, &c->fenced, off, bytes, false);
+    err = strategy_zero (c->x->o, &c->fenced, off, bytes, false, fua);
   return count_out (c, REQ_TRIM, err);
 }
 
 int
 conn_zero (struct conn *c, uint64_t off, uint32_t bytes, bool may_hole,
-           bool fast)
+           bool fast, bool fua)
 {
   int err;
 
@@ -375,7 +373,7 @@ conn_zero (struct conn *c, uint64_t off, uint32_t bytes, bool may_hole,
   else
     err = check_modify (c, off, bytes);
   if (err == 0 && bytes > 0)
-    err = strategy_zero (c->x->o, &c->fenced, off, bytes, !may_hole);
+    err = strategy_zero (c->x->o, &c->fenced, off, bytes, !may_hole, fua);
   return count_out (c, REQ_ZERO, err);
 }
 

@@ -30,6 +30,14 @@ enum store_direct {
   STORE_DIRECT_NO
 };
 
+/* What outlives the process and the machine; see docs/contract.md. */
+enum store_durability {
+  STORE_VOLATILE, /* nothing */
+  STORE_FLUSH,    /* what a flush or FUA covered; and, if only the process
+                   * dies, all that was replied */
+  STORE_STRICT,   /* all that was replied */
+};
+
 struct store_volume_config {
   const char *path;     /* NULL: memory */
   uint64_t size_bytes;  /* of memory */
@@ -49,7 +57,15 @@ struct store_config {
   uint64_t lock_wait_ns;        /* for a volume that another process holds */
   const char *default_name;     /* NULL: the only named object */
   unsigned stripe_blocks;       /* 0: 32 */
+  /* Of a durable store, on formatted volumes: */
+  enum store_durability durability;
+  uint64_t cache_bytes;    /* of buffers; 0: CACHE_BYTES */
+  const char *staging_dir; /* a directory on tmpfs; NULL: none */
+  bool swap_keep;          /* unnamed objects are kept like named ones */
+  bool readonly;           /* nothing is written: recovery is in memory */
 };
+
+#define CACHE_BYTES (UINT64_C (64) << 20)
 
 /* Open volumes and make the store; no thread is started.  What goes wrong is
  * told in the log.  Blocks: yes.
@@ -59,7 +75,15 @@ extern int store_open (const struct store_config *config, struct store **sp);
 /* After the last fork: I/O contexts.  Blocks: no. */
 extern int store_start (struct store *s);
 
-/* Nobody is connected any more.  Blocks: yes.  NULL is fine. */
+/* A clean end of a durable store: everything is written, and the next open has
+ * nothing to recover.  No request is under way (store_hold), none comes any
+ * more.  EIO: it has failed.  Blocks: yes.
+ */
+extern int store_stop (struct store *s);
+
+/* Nobody is connected any more; stops a durable store first, if that has not
+ * been done.  Blocks: yes.  NULL is fine.
+ */
 extern void store_close (struct store *s);
 
 /* From now on every request that comes in is held and never answered; returns
@@ -80,8 +104,6 @@ struct store_create {
   bool reserve;        /* space for all of it is set aside now */
   bool shared;         /* several clients may write at a time */
 };
-
-#define OBJECT_BYTES_MAX (UINT64_C (1) << 50)
 
 /* EINVAL: bad name (store_name_ok says why) or size.  EEXIST.  ENOSPC: not
  * enough for the reservation.  instance receives 32 hex digits and a NUL.
@@ -129,18 +151,21 @@ extern const char *conn_description (const struct conn *c);
 
 /* Ranges must lie inside the export (EINVAL else); length 0 does nothing.
  * Errors: EPERM (owned by another client, or read-only), EIO, ENOMEM, ENOSPC,
- * ESHUTDOWN.  Blocks: yes.
+ * ESHUTDOWN.  fua: durable before it returns, if the export is.  Blocks: yes.
  */
 extern int conn_read (struct conn *c, void *buf, uint64_t off, uint32_t bytes);
 extern int conn_write (struct conn *c, const void *buf, uint64_t off,
-                       uint32_t bytes);
+                       uint32_t bytes, bool fua);
+/* All that was answered before, to any connection, is durable: of exports that
+ * are.  EIO: the store has failed.
+ */
 extern int conn_flush (struct conn *c);
-extern int conn_trim (struct conn *c, uint64_t off, uint32_t bytes);
+extern int conn_trim (struct conn *c, uint64_t off, uint32_t bytes, bool fua);
 /* may_hole false: pages stay reserved.  fast: ENOTSUP, and nothing changes,
  * if it would be no faster than writing zeros.
  */
 extern int conn_zero (struct conn *c, uint64_t off, uint32_t bytes,
-                      bool may_hole, bool fast);
+                      bool may_hole, bool fast, bool fua);
 extern int conn_cache (struct conn *c, uint64_t off, uint32_t bytes);
 
 /* Calls fn for the extents of the range in rising order, together exactly the

@@ -55,16 +55,16 @@ later (void *arg)
     conn_read (conn, buf, 0, sizeof buf);
     break;
   case 1:
-    conn_write (conn, buf, 0, sizeof buf);
+    conn_write (conn, buf, 0, sizeof buf, false);
     break;
   case 2:
     conn_flush (conn);
     break;
   case 3:
-    conn_trim (conn, 0, sizeof buf);
+    conn_trim (conn, 0, sizeof buf, false);
     break;
   case 4:
-    conn_zero (conn, 0, sizeof buf, true, false);
+    conn_zero (conn, 0, sizeof buf, true, false, false);
     break;
   case 5:
     conn_cache (conn, 0, sizeof buf);
@@ -73,7 +73,8 @@ later (void *arg)
     conn_extents (conn, 0, sizeof buf, false, ignore_extent, NULL);
     break;
   default:
-    conn_write (conn, buf, UINT64_MAX, 1); /* also what would be refused */
+    conn_write (conn, buf, UINT64_MAX, 1,
+                false); /* also what would be refused */
   }
   atomic_fetch_add (&nr_returned, 1);
   return NULL;

@@ -76,8 +76,8 @@ test_unwritten (void **state)
 
   assert_int_equal (read_byte (c, 0), 0);
   assert_int_equal (conn_flush (c), 0);
-  assert_int_equal (conn_write (c, "", 0, 0), 0);
-  assert_int_equal (conn_write (c, "x", MIB, 1), EINVAL);
+  assert_int_equal (conn_write (c, "", 0, 0, false), 0);
+  assert_int_equal (conn_write (c, "x", MIB, 1, false), EINVAL);
   store_disconnect (c);
   assert_int_equal (linger_of (rig, "swap/x"), 10 * NS_PER_S);
   tick_after (rig, 10 * NS_PER_S - 1);

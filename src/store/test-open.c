@@ -328,8 +328,8 @@ test_refusals (void **state)
   assert_int_equal (store_connect (rig->s, "n", true, &peer_a, &c), 0);
   assert_true (conn_readonly (c));
   assert_int_equal (write_byte (c, 0, 1), EPERM);
-  assert_int_equal (conn_trim (c, 0, PAGE_BYTES), EPERM);
-  assert_int_equal (conn_zero (c, 0, PAGE_BYTES, true, false), EPERM);
+  assert_int_equal (conn_trim (c, 0, PAGE_BYTES, false), EPERM);
+  assert_int_equal (conn_zero (c, 0, PAGE_BYTES, true, false, false), EPERM);
   assert_int_equal (read_byte (c, 0), 0);
   assert_int_equal (conn_flush (c), 0);
   store_disconnect (c);

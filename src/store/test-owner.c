@@ -80,11 +80,11 @@ static void
 all_modify (struct conn *c, int err)
 {
   assert_int_equal (write_byte (c, 0, 1), err);
-  assert_int_equal (conn_write (c, "x", 4097, 1), err);
-  assert_int_equal (conn_trim (c, 0, PAGE_BYTES), err);
-  assert_int_equal (conn_zero (c, 0, PAGE_BYTES, true, false), err);
-  assert_int_equal (conn_zero (c, 0, PAGE_BYTES, false, false), err);
-  assert_int_equal (conn_zero (c, 0, PAGE_BYTES, true, true), err);
+  assert_int_equal (conn_write (c, "x", 4097, 1, false), err);
+  assert_int_equal (conn_trim (c, 0, PAGE_BYTES, false), err);
+  assert_int_equal (conn_zero (c, 0, PAGE_BYTES, true, false, false), err);
+  assert_int_equal (conn_zero (c, 0, PAGE_BYTES, false, false, false), err);
+  assert_int_equal (conn_zero (c, 0, PAGE_BYTES, true, true, false), err);
 }
 
 static int
@@ -256,13 +256,13 @@ test_what_does_not_own (void **state)
   create (rig, "n", MIB);
   c = open_as (rig, "n", &peer_a);
   other = open_as (rig, "n", &peer_b);
-  assert_int_equal (conn_write (c, "", 0, 0), 0);
-  assert_int_equal (conn_trim (c, MIB, 0), 0);
-  assert_int_equal (conn_zero (c, 0, 0, true, true), 0);
-  assert_int_equal (conn_write (c, "x", MIB, 1), EINVAL);
-  assert_int_equal (conn_trim (c, MIB - 1, 2), EINVAL);
-  assert_int_equal (conn_zero (c, UINT64_MAX, 1, true, false), EINVAL);
-  assert_int_equal (conn_zero (c, 0, 17, true, true), ENOTSUP);
+  assert_int_equal (conn_write (c, "", 0, 0, false), 0);
+  assert_int_equal (conn_trim (c, MIB, 0, false), 0);
+  assert_int_equal (conn_zero (c, 0, 0, true, true, false), 0);
+  assert_int_equal (conn_write (c, "x", MIB, 1, false), EINVAL);
+  assert_int_equal (conn_trim (c, MIB - 1, 2, false), EINVAL);
+  assert_int_equal (conn_zero (c, UINT64_MAX, 1, true, false, false), EINVAL);
+  assert_int_equal (conn_zero (c, 0, 17, true, true, false), ENOTSUP);
   assert_string_equal (owner_of (rig), "");
   all_modify (other, 0);
   store_disconnect (c);

@@ -120,7 +120,7 @@ map_all (struct rig *rig, const char *name, uint64_t bytes)
 
   memset (buf, 1, WRITE_MAX);
   for (uint64_t off = 0; off < bytes; off += WRITE_MAX)
-    assert_int_equal (conn_write (c, buf, off, WRITE_MAX), 0);
+    assert_int_equal (conn_write (c, buf, off, WRITE_MAX, false), 0);
   free (buf);
   store_disconnect (c);
 }

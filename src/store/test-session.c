@@ -60,9 +60,10 @@ is_fenced (struct conn *c)
 {
   assert_int_equal (read_byte (c, 0), -ESHUTDOWN);
   assert_int_equal (write_byte (c, 0, 99), ESHUTDOWN);
-  assert_int_equal (conn_write (c, "x", 1, 1), ESHUTDOWN);
-  assert_int_equal (conn_trim (c, 0, PAGE_BYTES), ESHUTDOWN);
-  assert_int_equal (conn_zero (c, 0, PAGE_BYTES, true, false), ESHUTDOWN);
+  assert_int_equal (conn_write (c, "x", 1, 1, false), ESHUTDOWN);
+  assert_int_equal (conn_trim (c, 0, PAGE_BYTES, false), ESHUTDOWN);
+  assert_int_equal (conn_zero (c, 0, PAGE_BYTES, true, false, false),
+                    ESHUTDOWN);
   assert_int_equal (conn_flush (c), ESHUTDOWN);
   assert_int_equal (conn_cache (c, 0, PAGE_BYTES), ESHUTDOWN);
   assert_int_equal (conn_extents (c, 0, PAGE_BYTES, false, fail_extent, NULL),
@@ -223,7 +224,7 @@ write_held (void *arg)
   uint8_t *buf = malloc (h->bytes);
 
   memset (buf, 0x0d, h->bytes);
-  h->result = conn_write (h->c, buf, h->off, h->bytes);
+  h->result = conn_write (h->c, buf, h->off, h->bytes, false);
   free (buf);
   return NULL;
 }
@@ -346,7 +347,7 @@ run_generations (void *arg)
       uint64_t page[PAGE_BYTES / 8] = { generation };
       unsigned seen = atomic_load (r->newest);
 
-      err = conn_write (c, page, 0, sizeof page);
+      err = conn_write (c, page, 0, sizeof page, false);
       assert_true (err == 0 || err == ESHUTDOWN);
       /* A write that began when a newer generation had written is fenced. */
       assert_true (err == ESHUTDOWN || seen <= generation);

@@ -36,13 +36,13 @@ one_of_each (struct conn *c)
   assert_int_equal (conn_read (c, buf, 0, 5000), 0);
   assert_int_equal (conn_read (c, buf, MIB, 1), EINVAL);
   buf[0] = 1;
-  assert_int_equal (conn_write (c, buf, 1, 8000), 0);
-  assert_int_equal (conn_write (c, buf, MIB - 1, 2), EINVAL);
+  assert_int_equal (conn_write (c, buf, 1, 8000, false), 0);
+  assert_int_equal (conn_write (c, buf, MIB - 1, 2, false), EINVAL);
   assert_int_equal (conn_flush (c), 0);
-  assert_int_equal (conn_trim (c, 0, 9000), 0);
-  assert_int_equal (conn_trim (c, UINT64_MAX, 7), EINVAL);
-  assert_int_equal (conn_zero (c, 0, 300, true, false), 0);
-  assert_int_equal (conn_zero (c, 0, 200, true, true), ENOTSUP);
+  assert_int_equal (conn_trim (c, 0, 9000, false), 0);
+  assert_int_equal (conn_trim (c, UINT64_MAX, 7, false), EINVAL);
+  assert_int_equal (conn_zero (c, 0, 300, true, false, false), 0);
+  assert_int_equal (conn_zero (c, 0, 200, true, true, false), ENOTSUP);
   assert_int_equal (conn_extents (c, 0, MIB, false, ignore_extent, NULL), 0);
   assert_int_equal (conn_extents (c, 1, MIB, false, ignore_extent, NULL),
                     EINVAL);
@@ -272,7 +272,7 @@ test_space (void **state)
   c = open_as (rig, "n", &peer_a);
   for (uint64_t off = 0; off < MIB; off += PAGE_BYTES)
     assert_int_equal (write_byte (c, off, 1), 0);
-  assert_int_equal (conn_zero (c, MIB, 4 * PAGE_BYTES, false, false), 0);
+  assert_int_equal (conn_zero (c, MIB, 4 * PAGE_BYTES, false, false, false), 0);
   st = stat_of (rig);
   assert_int_equal (st.mapped_bytes, MIB);
   assert_int_equal (st.reserved_bytes, 4 * PAGE_BYTES);
@@ -326,7 +326,7 @@ drain (struct conn *c)
   int err = 0;
 
   for (uint64_t off = 0; off < conn_size_bytes (c) && err == 0; off += MIB)
-    err = conn_trim (c, off, MIB);
+    err = conn_trim (c, off, MIB, false);
   return err;
 }
 

@@ -123,11 +123,12 @@ every_call_is_shut_down (struct conn *c)
 {
   assert_int_equal (read_byte (c, 0), -ESHUTDOWN);
   assert_int_equal (write_byte (c, 0, 1), ESHUTDOWN);
-  assert_int_equal (conn_write (c, "x", 17, 1), ESHUTDOWN);
+  assert_int_equal (conn_write (c, "x", 17, 1, false), ESHUTDOWN);
   assert_int_equal (conn_flush (c), ESHUTDOWN);
-  assert_int_equal (conn_trim (c, 0, PAGE_BYTES), ESHUTDOWN);
-  assert_int_equal (conn_zero (c, 0, PAGE_BYTES, true, true), ESHUTDOWN);
-  assert_int_equal (conn_zero (c, 0, PAGE_BYTES, false, false), ESHUTDOWN);
+  assert_int_equal (conn_trim (c, 0, PAGE_BYTES, false), ESHUTDOWN);
+  assert_int_equal (conn_zero (c, 0, PAGE_BYTES, true, true, false), ESHUTDOWN);
+  assert_int_equal (conn_zero (c, 0, PAGE_BYTES, false, false, false),
+                    ESHUTDOWN);
   assert_int_equal (conn_cache (c, 0, PAGE_BYTES), ESHUTDOWN);
   assert_int_equal (
       conn_extents (c, 0, PAGE_BYTES, false, must_not_be_told, NULL),

@@ -103,7 +103,8 @@ test_random_bytes (void *buf, size_t len)
 static inline void
 test_clock_start (void)
 {
-  static const struct env_ops ops = { test_now, test_random_bytes };
+  static const struct env_ops ops = { .now_ns = test_now,
+                                      .random = test_random_bytes };
 
   atomic_store (&test_clock_ns, UINT64_C (1000000) * NS_PER_S);
   env_set (&ops);
@@ -225,7 +226,7 @@ write_byte (struct conn *c, uint64_t off, uint8_t byte)
   uint8_t page[PAGE_BYTES] __attribute__ ((aligned (4096)));
 
   memset (page, byte, sizeof page);
-  return conn_write (c, page, off, sizeof page);
+  return conn_write (c, page, off, sizeof page, false);
 }
 
 /* The byte that all of a page is, or -errno; -1000 if they differ. */
@@ -266,7 +267,7 @@ call_write_part (void *arg)
 {
   struct call *call = arg;
 
-  call->result = conn_write (call->c, "p", 17, 1);
+  call->result = conn_write (call->c, "p", 17, 1, false);
   atomic_store (&call->over, true);
   return NULL;
 }

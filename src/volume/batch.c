@@ -54,6 +54,7 @@
 #include "env.h"
 #include "lock.h"
 #include "medium.h"
+#include "task.h"
 
 /* Rounds in which a transfer may get nowhere before it is given up. */
 #define RETRIES_MAX 1000
@@ -130,7 +131,7 @@ slot_advance (struct slot *s, ssize_t res)
     if (io->done == io->bytes)
       return slot_over (s, 0);
     /* Past the page cache a request must begin on a block of the medium. */
-    if (io->volume->direct)
+    if (io->volume->direct && !io->cached)
       io->done &= ~(size_t) PAGE_MASK;
   }
   if (io->done > before) {
@@ -444,6 +445,8 @@ pool_fill_by_engine (struct vpool *pool, enum vpool_engine engine)
 {
   int err;
 
+  if (engine == VPOOL_AUTO && task_table != NULL)
+    engine = VPOOL_SYNC; /* simulated: nothing is for the kernel */
   if (engine != VPOOL_SYNC) {
     err = pool_fill (pool, true);
     if (err == 0 || engine == VPOOL_URING)

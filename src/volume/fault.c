@@ -241,6 +241,7 @@ volume_open_fault (struct volume *inner, struct volume **vp)
   f->v.checked = inner->checked;
   f->v.direct = inner->direct;
   f->v.sparse = inner->sparse;
+  f->v.readonly = inner->readonly;
   pthread_mutex_init (&f->mutex, NULL);
   pthread_condattr_init (&attr);
   pthread_condattr_setclock (&attr, CLOCK_MONOTONIC);

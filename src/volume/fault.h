@@ -10,9 +10,9 @@
 
 /* Takes inner over (closes it with itself, but not when this fails).
  * Transfers are over when start returns, in the thread that called it; a
- * batch is not needed.  size_bytes, align, checked, direct and sparse are the
- * inner volume's; a test that wants pages verified over a memory volume sets
- * checked of the new volume before anybody uses it.
+ * batch is not needed.  size_bytes, align, checked, direct, sparse and readonly
+ * are the inner volume's; a test that wants pages verified over a memory volume
+ * sets checked of the new volume before anybody uses it.
  */
 extern int volume_open_fault (struct volume *inner, struct volume **vp);
 
@@ -51,7 +51,9 @@ extern bool fault_wait_held (struct volume *v, int rule, unsigned nr,
 extern void fault_release (struct volume *v, int rule);
 /* Transfers the rule has acted on. */
 extern unsigned fault_nr_hits (struct volume *v, int rule);
-/* The next flushes fail with this error; 0 = no more. */
+/* The next flushes fail with this error; 0 = no more, but a volume whose flush
+ * has failed once stays failed (volume_flush ()).
+ */
 extern void fault_fail_flush (struct volume *v, int error);
 
 #endif /* FARPAGE_FAULT_H */

@@ -1,21 +1,36 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* A volume on a path: a regular file, or a block device.
+/* A volume on a path: a regular file, or a block device; of a volatile store,
+ * behind its label, or of a durable one, from the first byte on.
  *
- *   volume_open_path
- *     --> path_type      what is it?                   [path.c]
- *     --> path_open      open and lock                 [path.c]
- *     --> path_size      big enough?                   [path.c]
- *     --> label_check    ours, empty, or force         [label.c]
- *     --> path_allocate  a regular file's blocks       [path.c]
- *     --> path_direct    past the page cache           [path.c]
- *     --> label_write    from here on it is ours       [label.c]
+ *   volume_open_path, volume_open_store
+ *     --> file_new         what is it?                   [path_type]
+ *     --> path_open        open and lock (or path_open_readonly)
+ *     --> path_size        big enough?
+ *   v --> label_check      ours, empty, or force         [label.c]
+ *   v --> path_allocate    a regular file's blocks
+ *     --> path_direct      past the page cache ...
+ *     --> path_cached      ... and a way through it
+ *   v --> label_write      from here on it is ours       [label.c]
+ *     --> file_ready
  *
- * I1. Nothing on the path changes before label_check () has agreed.
- * I2. Unless sparse, a regular file has all its blocks from open to close.
+ *   v: volatile.  For a durable store these are steps of its own, and come
+ *   when it is formatted: volume_format_check, _allocate, _wipe.
  *
- * No locks of threads: all fields are constant from open to close.  It does
- * not notice a path that shrinks or grows while it is open; a read behind the
- * new end is EIO.
+ * I1. Nothing on a path changes before label_check () has agreed.
+ * I2. Unless sparse, a regular file has all its blocks while it is a volume: a
+ *     volatile store's from open on, a durable one's from format on.
+ * I3. Nothing is ever written through cached_fd, and what is written past the
+ *     page cache is taken out of it by the kernel: a cached read that begins
+ *     when no write of its pages is under way finds what is on the medium.
+ *     (The second descriptor takes no lock, and closing it gives none up:
+ *     locks of open file descriptions are not those of a process.)
+ * I4. A flush that begins when another has failed fails with it, even if both
+ *     ran at once: fdatasync is called by one thread at a time, and not again
+ *     after an error.
+ *
+ * Lock: file.flush_lock (LOCK_LEAF), over fdatasync; all else is constant from
+ * open to close.  It does not notice a path that shrinks or grows while it is
+ * open; a read behind the new end is EIO.
  */
 
 #include <config.h>
@@ -30,12 +45,18 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "lock.h"
 #include "log.h"
 #include "medium.h"
 
 struct file {
   struct volume v;
-  int fd; /* [const] */
+  uint64_t path_bytes; /* [const] of all of the path */
+  uint64_t base;       /* [const] where the volume's data begin */
+  int fd;              /* [const] */
+  int cached_fd;       /* [const] -1 unless fd is O_DIRECT: for cached reads */
+  lock_t flush_lock;
+  int flush_error; /* [flush_lock] of the first that failed */
 };
 
 static struct file *
@@ -49,18 +70,30 @@ file_of (struct volume *v)
 static void
 file_start (struct volume *v, struct vbatch *batch, struct vio *io)
 {
-  vbatch_start_fd (batch, io, file_of (v)->fd, LABEL_AREA_BYTES + io->off);
+  struct file *f = file_of (v);
+  int fd = io->cached && f->cached_fd >= 0 ? f->cached_fd : f->fd;
+
+  vbatch_start_fd (batch, io, fd, f->base + io->off);
 }
 
+/* The kernel tells an error of write-back to one caller only, so one at a time
+ * (I4).  EINTR is no end of a flush, and tells of no error.
+ */
 static int
 file_flush (struct volume *v)
 {
+  struct file *f = file_of (v);
   int ret;
 
+  LOCK_SCOPE (&f->flush_lock);
+  if (f->flush_error != 0)
+    return f->flush_error;
   do
-    ret = fdatasync (file_of (v)->fd);
+    ret = fdatasync (f->fd);
   while (ret == -1 && errno == EINTR);
-  return ret == 0 ? 0 : errno;
+  if (ret == -1)
+    f->flush_error = errno;
+  return f->flush_error;
 }
 
 static int
@@ -71,7 +104,7 @@ file_trim (struct volume *v, uint64_t off, uint64_t bytes)
   do
     ret =
         fallocate (file_of (v)->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                   (off_t) (LABEL_AREA_BYTES + off), (off_t) bytes);
+                   (off_t) (file_of (v)->base + off), (off_t) bytes);
   while (ret == -1 && errno == EINTR);
   return ret == 0 ? 0 : errno;
 }
@@ -79,7 +112,7 @@ file_trim (struct volume *v, uint64_t off, uint64_t bytes)
 static int
 block_trim (struct volume *v, uint64_t off, uint64_t bytes)
 {
-  uint64_t range[2] = { LABEL_AREA_BYTES + off, bytes };
+  uint64_t range[2] = { file_of (v)->base + off, bytes };
   int ret;
 
   do
@@ -95,6 +128,9 @@ file_close (struct volume *v)
 
   if (f->fd >= 0)
     close (f->fd);
+  if (f->cached_fd >= 0)
+    close (f->cached_fd);
+  lock_destroy (&f->flush_lock);
   medium_fini (v);
   free (f);
 }
@@ -115,19 +151,26 @@ static const struct volume_ops block_ops = {
   .close = file_close,
 };
 
+static bool
+is_block (const struct file *f)
+{
+  return f->v.ops == &block_ops;
+}
+
 /* ---- opening ---- */
 
 static int
-file_direct (struct file *f, const char *path, enum volume_direct direct)
+file_direct (struct file *f, enum volume_direct direct)
 {
+  const char *path = f->v.name;
   int err;
 
   if (direct == DIRECT_NO)
     return 0;
-  err = path_direct (f->fd, f->v.ops == &block_ops);
+  err = path_direct (f->fd, is_block (f));
   if (err == 0) {
     f->v.direct = true;
-    return 0;
+    return path_cached (f->fd, path, is_block (f), &f->cached_fd);
   }
   if (direct == DIRECT_YES) {
     log_write (LOG_ERROR,
@@ -141,33 +184,73 @@ file_direct (struct file *f, const char *path, enum volume_direct direct)
   return 0;
 }
 
-/* All of opening that comes after the type is known and ops are set. */
+/* All that both kinds of store begin with, from the path's type to a volume
+ * that has nothing open yet.  make: the command that makes such a file.
+ */
 static int
-file_open (struct file *f, const char *path,
-           const struct volume_path_options *options)
+file_new (const char *path, const char *make, struct file **fp)
 {
-  bool block = f->v.ops == &block_ops;
-  enum label_found found = LABEL_EMPTY;
-  uint64_t size_bytes = 0;
+  struct file *f;
+  bool block = false;
   int err;
 
-  err = path_open (path, block, options->lock_wait_ns, &f->fd);
-  if (err == 0)
-    err = path_size (f->fd, path, block, &size_bytes);
-  if (err == 0)
-    err = label_check (f->fd, path, size_bytes, options->force, &found);
-  if (err == 0 && !block && !options->sparse)
-    err = path_allocate (f->fd, path, size_bytes);
-  if (err == 0)
-    err = file_direct (f, path, options->direct);
-  if (err == 0)
-    err = label_write (f->fd, path, size_bytes, found);
+  err = path_type (path, make, &block);
   if (err != 0)
     return err;
-  size_bytes -= LABEL_AREA_BYTES;
+  f = calloc (1, sizeof *f);
+  if (f == NULL)
+    return ENOMEM;
+  f->fd = f->cached_fd = -1;
+  lock_init (&f->flush_lock, LOCK_LEAF, "flush");
+  f->v.batched = true;
+  f->v.checked = true;
+  err = medium_init (&f->v, block ? &block_ops : &file_ops, path);
+  if (err == 0)
+    *fp = f;
+  else
+    file_close (&f->v);
+  return err;
+}
+
+/* The end of opening, if there was no error: the volume's data begin at base.
+ */
+static int
+file_ready (struct file *f, uint64_t base, int error, struct volume **vp)
+{
+  uint64_t size_bytes = f->path_bytes - base;
+
+  if (error != 0) {
+    file_close (&f->v);
+    return error;
+  }
+  f->base = base;
   f->v.size_bytes = min_u64 (size_bytes - (size_bytes & PAGE_MASK),
                              (BLKNO_PLACE_MAX + 1) * PAGE_BYTES);
+  f->v.align = f->v.direct ? PAGE_BYTES : 1;
+  *vp = &f->v;
   return 0;
+}
+
+static int
+open_labelled (struct file *f, const struct volume_path_options *options)
+{
+  const char *path = f->v.name;
+  enum label_found found = LABEL_EMPTY;
+  int err;
+
+  err = path_open (path, is_block (f), options->lock_wait_ns, &f->fd);
+  if (err == 0)
+    err = path_size (f->fd, path, is_block (f), &f->path_bytes);
+  if (err == 0)
+    err = label_check (f->fd, path, f->path_bytes, LABEL_FOR_VOLATILE,
+                       options->force, &found);
+  if (err == 0 && !is_block (f) && !options->sparse)
+    err = path_allocate (f->fd, path, f->path_bytes);
+  if (err == 0)
+    err = file_direct (f, options->direct);
+  if (err == 0)
+    err = label_write (f->fd, path, f->path_bytes, found);
+  return err;
 }
 
 int
@@ -175,27 +258,77 @@ volume_open_path (const char *path, const struct volume_path_options *options,
                   struct volume **vp)
 {
   struct file *f;
-  bool block = false;
-  int err;
+  int err = file_new (path, "truncate -s 1G", &f);
 
-  err = path_type (path, &block);
   if (err != 0)
     return err;
-  f = calloc (1, sizeof *f);
-  if (f == NULL)
-    return ENOMEM;
-  f->fd = -1;
-  f->v.batched = true;
-  f->v.checked = true;
   f->v.sparse = options->sparse;
-  err = medium_init (&f->v, block ? &block_ops : &file_ops, path);
-  if (err == 0)
-    err = file_open (f, path, options);
-  if (err != 0) {
-    file_close (&f->v);
+  err = open_labelled (f, options);
+  return file_ready (f, LABEL_AREA_BYTES, err, vp);
+}
+
+int
+volume_open_store (const char *path, struct volume_store_options *options,
+                   struct volume **vp)
+{
+  struct file *f;
+  int err = file_new (path, "farpage format --size 1G", &f);
+
+  if (err != 0)
     return err;
-  }
-  f->v.align = f->v.direct ? PAGE_BYTES : 1;
-  *vp = &f->v;
-  return 0;
+  options->in_use = false;
+  f->v.readonly = options->readonly;
+  f->v.sparse = options->sparse && !options->readonly;
+  if (options->readonly)
+    err = path_open_readonly (path, is_block (f), &f->fd, &options->in_use);
+  else
+    err = path_open (path, is_block (f), options->lock_wait_ns, &f->fd);
+  if (err == 0)
+    err = path_size (f->fd, path, is_block (f), &f->path_bytes);
+  if (err == 0)
+    err = file_direct (f, options->direct);
+  return file_ready (f, 0, err, vp);
+}
+
+/* ---- format ---- */
+
+/* NULL: it is no path. */
+static struct file *
+path_of (struct volume *v)
+{
+  return v->ops == &file_ops || v->ops == &block_ops ? file_of (v) : NULL;
+}
+
+int
+volume_format_check (struct volume *v, bool force)
+{
+  struct file *f = path_of (v);
+  enum label_found found;
+
+  if (f == NULL)
+    return 0;
+  return label_check (f->cached_fd >= 0 ? f->cached_fd : f->fd, v->name,
+                      f->path_bytes, LABEL_FOR_FORMAT, force, &found);
+}
+
+int
+volume_allocate (struct volume *v)
+{
+  struct file *f = path_of (v);
+
+  if (v->readonly)
+    return EROFS;
+  if (f == NULL || is_block (f))
+    return 0;
+  return path_allocate (f->fd, v->name, f->path_bytes);
+}
+
+int
+volume_wipe (struct volume *v)
+{
+  struct file *f = path_of (v);
+
+  if (v->readonly)
+    return EROFS;
+  return f != NULL ? label_wipe (f->fd, v->name, f->path_bytes) : 0;
 }

@@ -1,19 +1,22 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The label of a volatile path volume, and whether a path may be taken.
+/* The label of a volatile path volume, and whether a path may be taken: for
+ * that, or for a durable store.
  *
  *   0        4 KiB                 1 MiB                          size
  *   | label  | zeros               | data, of no value once the   |
  *   |        |                     | process has ended            |
  *
  * file.c calls label_check () before it changes anything, and label_write ()
- * when everything else has succeeded.
+ * when everything else has succeeded; for a store that is formatted, which has
+ * no label, label_wipe () instead.
  *
  * I1. A path is ours only if the label is good to its last bit and the rest
  *     of the first MiB is zero: some file systems keep their first structure
  *     behind our label, and a path they took later must not be taken for
  *     ours.
- * I2. Without force nothing is overwritten in which libblkid sees anything,
- *     or which has a byte other than zero in its first or last MiB.
+ * I2. Without force nothing is overwritten that has a slot of a durable
+ *     store's superblock, in which libblkid sees anything, or which has a byte
+ *     other than zero in its first or last MiB.
  * I3. The label is on the medium before the first byte of data is: else a
  *     crash would leave data that the next start refuses to overwrite.
  * I4. Over other data, a second copy at the end (GPT, md) goes first, so that
@@ -30,6 +33,7 @@
 #include <blkid/blkid.h>
 #include <endian.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -39,8 +43,6 @@
 #include "disk.h"
 #include "env.h"
 #include "log.h"
-
-#define REMEDY "(name another volume, or give force=yes to overwrite it)"
 
 /* ---- bytes ---- */
 
@@ -129,15 +131,42 @@ probe (int fd, char *name)
   return ret != 1;
 }
 
-/* Is there anything?  first holds the first MiB and becomes the last one.
- * EEXIST: yes, and why has 64 bytes to say what.
+/* Has a durable store been here?  One slot of its superblocks will do, in
+ * whatever state: two at either end.  first holds the first MiB.
  */
 static int
-look_for_data (int fd, uint64_t size_bytes, uint8_t *first, char *why)
+look_for_store (int fd, uint64_t size_bytes, const uint8_t *first, bool *foundp)
+{
+  uint8_t last[2 * DISK_BLOCK_BYTES];
+  uint64_t end = size_bytes & ~(uint64_t) PAGE_MASK;
+  int err = read_all (fd, last, sizeof last, end - sizeof last);
+  bool found = false;
+
+  if (err != 0)
+    return err;
+  for (unsigned i = 0; i < 2; i++) {
+    size_t at = i * DISK_BLOCK_BYTES;
+
+    found |= memcmp (first + at, DISK_SUPER_MAGIC, 8) == 0 ||
+             memcmp (last + at, DISK_SUPER_MAGIC, 8) == 0;
+  }
+  *foundp = found;
+  return 0;
+}
+
+/* Is there anything?  first holds the first MiB and becomes the last one.
+ * EEXIST: yes, and why has 64 bytes to say what; *storep: a durable store.
+ */
+static int
+look_for_data (int fd, uint64_t size_bytes, uint8_t *first, char *why,
+               bool *storep)
 {
   uint64_t off = size_bytes - LABEL_AREA_BYTES;
-  int err;
+  int err = look_for_store (fd, size_bytes, first, storep);
 
+  strcpy (why, "a durable store");
+  if (err != 0 || *storep)
+    return err != 0 ? err : EEXIST;
   if (probe (fd, why))
     return EEXIST;
   strcpy (why, "data in its first MiB");
@@ -152,12 +181,22 @@ look_for_data (int fd, uint64_t size_bytes, uint8_t *first, char *why)
   return err;
 }
 
+static const char *
+remedy (enum label_use use, bool store)
+{
+  if (use == LABEL_FOR_FORMAT)
+    return "name another volume, or give --force to overwrite it";
+  return store ? "use it with durability=flush, or force=yes to overwrite it"
+               : "name another volume, or give force=yes to overwrite it";
+}
+
 int
-label_check (int fd, const char *path, uint64_t size_bytes, bool force,
-             enum label_found *foundp)
+label_check (int fd, const char *path, uint64_t size_bytes, enum label_use use,
+             bool force, enum label_found *foundp)
 {
   uint8_t *first = malloc (LABEL_AREA_BYTES);
   enum label_found found = LABEL_EMPTY;
+  bool store = false;
   char why[64];
   int err;
 
@@ -168,7 +207,7 @@ label_check (int fd, const char *path, uint64_t size_bytes, bool force,
       all_zero (first + DISK_LABEL_BYTES, LABEL_AREA_BYTES - DISK_LABEL_BYTES))
     found = LABEL_OURS;
   else if (err == 0)
-    err = look_for_data (fd, size_bytes, first, why);
+    err = look_for_data (fd, size_bytes, first, why, &store);
   free (first);
 
   if (err == EEXIST && force) {
@@ -176,7 +215,7 @@ label_check (int fd, const char *path, uint64_t size_bytes, bool force,
     found = LABEL_OTHER;
     err = 0;
   } else if (err == EEXIST) {
-    log_write (LOG_ERROR, "%s: holds %s " REMEDY, path, why);
+    log_write (LOG_ERROR, "%s: holds %s (%s)", path, why, remedy (use, store));
   } else if (err != 0) {
     log_write (LOG_ERROR, "%s: cannot be read: %s (check the medium)", path,
                strerror (err));
@@ -196,6 +235,33 @@ label_fill (struct disk_label *l, uint64_t size_bytes)
   l->size_bytes = htole64 (size_bytes);
   env_random (l->uuid, sizeof l->uuid);
   l->crc = htole32 (crc32c (0, l, offsetof (struct disk_label, crc)));
+}
+
+int
+label_wipe (int fd, const char *path, uint64_t size_bytes)
+{
+  uint8_t *zeros = calloc (1, LABEL_AREA_BYTES);
+  int flags = fcntl (fd, F_GETFL), err = 0;
+
+  if (zeros == NULL)
+    return ENOMEM;
+  if (fcntl (fd, F_SETFL, flags & ~O_DIRECT) == -1)
+    err = errno;
+  if (err == 0)
+    err = write_all (fd, zeros, LABEL_AREA_BYTES, 0);
+  if (err == 0)
+    err =
+        write_all (fd, zeros, LABEL_AREA_BYTES, size_bytes - LABEL_AREA_BYTES);
+  if (err == 0 && fdatasync (fd) == -1)
+    err = errno;
+  if (fcntl (fd, F_SETFL, flags) == -1 && err == 0)
+    err = errno;
+  free (zeros);
+  if (err != 0)
+    log_write (LOG_ERROR, "%s: cannot be wiped: %s (%s)", path, strerror (err),
+               err == ENOSPC || err == EDQUOT ? "free some space"
+                                              : "check the medium");
+  return err;
 }
 
 /* Zeros over the last MiB, but not over the label area; whole pages, for fd

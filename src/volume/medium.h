@@ -49,11 +49,17 @@ extern void vio_run (struct vio *io);
  * volume_open_path () says.  Blocks: yes.
  */
 
-/* Is it a block device?  EINVAL: it is neither that nor a regular file. */
-extern int path_type (const char *path, bool *blockp);
+/* Is it a block device?  EINVAL: it is neither that nor a regular file.  make
+ * is the command that makes a file, to be told if there is none.
+ */
+extern int path_type (const char *path, const char *make, bool *blockp);
 
 /* Open it and lock it, waiting for wait_ns until others let go. */
 extern int path_open (const char *path, bool block, uint64_t wait_ns, int *fdp);
+
+/* Open it with no lock, for reading; *in_usep: has another process one? */
+extern int path_open_readonly (const char *path, bool block, int *fdp,
+                               bool *in_usep);
 
 extern int path_size (int fd, const char *path, bool block, uint64_t *sizep);
 
@@ -64,6 +70,11 @@ extern int path_allocate (int fd, const char *path, uint64_t size_bytes);
  * a positive errno, which is not told.
  */
 extern int path_direct (int fd, bool block);
+
+/* A second descriptor of the open path, read-only and through the page
+ * cache.
+ */
+extern int path_cached (int fd, const char *path, bool block, int *fdp);
 
 /* ---- label.c: the label in the first bytes of a path volume ---- */
 
@@ -77,11 +88,24 @@ enum label_found {
   LABEL_OTHER, /* something else, and force says to overwrite it */
 };
 
+/* What the path is wanted for. */
+enum label_use {
+  LABEL_FOR_VOLATILE, /* a volatile store: force=yes */
+  LABEL_FOR_FORMAT,   /* farpage format: --force */
+};
+
 /* Look what is on the open path of size_bytes.  EEXIST: other data, and no
  * force.  fd is not O_DIRECT.  Blocks: yes.
  */
 extern int label_check (int fd, const char *path, uint64_t size_bytes,
-                        bool force, enum label_found *foundp);
+                        enum label_use use, bool force,
+                        enum label_found *foundp);
+
+/* Zeros over the first and the last MiB of the path, to its last byte, also
+ * if fd is O_DIRECT, which it is not while this runs; they are on the medium
+ * on return.  Blocks: yes.
+ */
+extern int label_wipe (int fd, const char *path, uint64_t size_bytes);
 
 /* Write a new label, zeros up to the data, and, over LABEL_OTHER, zeros on
  * the last MiB where others keep a second copy of theirs; all of it is on the

@@ -29,6 +29,7 @@ static atomic_int wrap_init_nr;  /* io_uring_queue_init fails after so many */
 static atomic_uint wrap_hits;
 static atomic_uint wrap_submits;
 static atomic_uint wrap_plain; /* calls of preadv2 and pwritev2 */
+static atomic_int wrap_flags;  /* of the file that the last of them was for */
 
 extern ssize_t __real_preadv2 (int, const struct iovec *, int, off_t, int);
 extern ssize_t __real_pwritev2 (int, const struct iovec *, int, off_t, int);
@@ -81,12 +82,14 @@ wrap_errno (ssize_t res)
 ssize_t
 __wrap_preadv2 (int fd, const struct iovec *iov, int nr, off_t off, int flags)
 {
+  wrap_flags = fcntl (fd, F_GETFL);
   return wrap_errno (__real_preadv2 (fd, iov, nr, off, flags));
 }
 
 ssize_t
 __wrap_pwritev2 (int fd, const struct iovec *iov, int nr, off_t off, int flags)
 {
+  wrap_flags = fcntl (fd, F_GETFL);
   return wrap_errno (__real_pwritev2 (fd, iov, nr, off, flags));
 }
 
@@ -199,6 +202,48 @@ test_short_scattered (void **state)
   with_answers (t, EINTR, 3, 2 * PAGE_BYTES);
   t->scatter = false;
   expect_all (t, 10);
+}
+
+/* Through the page cache an odd end is no reason to go back to the page. */
+static void
+test_short_cached (void **state)
+{
+  struct rig *t = wrapped_rig_of (state);
+
+  t->cached = true;
+  with_answers (t, 0, 0, t->v[0]->direct ? PAGE_BYTES + 100 : 100);
+  t->scatter = true;
+  with_answers (t, 0, 0, t->v[0]->direct ? PAGE_BYTES + 100 : 100);
+}
+
+/* Cached reads go through the page cache, and nothing else does. */
+static void
+test_cached_file (void **state)
+{
+  struct rig *t = wrapped_rig_of (state);
+  uint8_t *buf = t->buf[0];
+  struct vio io = { .volume = t->v[0], .buf = buf + 1, .bytes = PAGE_BYTES };
+  struct vbatch *b = vbatch_get (t->pool);
+  int flags = t->v[0]->direct ? O_DIRECT : 0;
+
+  io.cached = true;
+  for (unsigned round = 0; round < 2; round++) {
+    assert_int_equal (volume_write (t->v[0], 0, buf, PAGE_BYTES), 0);
+    assert_int_equal (wrap_flags & (O_DIRECT | O_ACCMODE), flags | O_RDWR);
+    assert_int_equal (volume_read (t->v[0], 0, buf, PAGE_BYTES), 0);
+    assert_int_equal (wrap_flags & (O_DIRECT | O_ACCMODE), flags | O_RDWR);
+    wrap_short_nr = 1; /* and it goes on from there */
+    wrap_short = 100;
+    wrap_plain = 0;
+    vio_start (b, &io);
+    vbatch_wait (b);
+    assert_int_equal (io.error, 0);
+    assert_int_equal (wrap_plain, 2);
+    assert_false (wrap_flags & O_DIRECT);
+    if (t->v[0]->direct)
+      assert_int_equal (wrap_flags & O_ACCMODE, O_RDONLY);
+  }
+  vbatch_put (b);
 }
 
 static void
@@ -444,6 +489,8 @@ main (void)
   const struct CMUnitTest tests[] = {
     FILES (test_short),
     FILES (test_short_scattered),
+    FILES (test_short_cached),
+    FILES (test_cached_file),
     FILES (test_interrupted),
     FILES (test_never_gets_on),
     FILES (test_error),

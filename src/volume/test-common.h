@@ -126,6 +126,16 @@ test_poke (const char *path, uint64_t off, const void *buf, size_t len)
   close (fd);
 }
 
+static inline void
+test_peek (const char *path, uint64_t off, void *buf, size_t len)
+{
+  int fd = open (path, O_RDONLY | O_CLOEXEC);
+
+  assert_true (fd >= 0);
+  assert_int_equal (pread (fd, buf, len, (off_t) off), len);
+  close (fd);
+}
+
 static inline uint64_t
 test_blocks (const char *path)
 {

@@ -283,11 +283,23 @@ test_flush_fails (void **state)
   struct rig *t = *state;
 
   fault_fail_flush (t->v, ERROR_OURS);
-  assert_int_equal (volume_flush (t->v), ERROR_OURS);
-  assert_int_equal (volume_flush (t->v), ERROR_OURS);
-  assert_int_equal (t->v->nr_errors, 2);
   fault_fail_flush (t->v, 0);
   assert_int_equal (volume_flush (t->v), 0);
+  fault_fail_flush (t->v, ERROR_OURS);
+  assert_int_equal (volume_flush (t->v), ERROR_OURS);
+  assert_int_equal (test_log_has ("flush failed: "), 1);
+  /* It is not the medium that fails now, and it stays so. */
+  fault_fail_flush (t->v, 0);
+  assert_int_equal (volume_flush (t->v), EIO);
+  assert_int_equal (t->v->nr_errors, 2);
+  assert_int_equal (test_log_has ("flush failed: "), 1);
+  memset (t->buf, 8, 4 * PAGE_BYTES);
+  assert_int_equal (move (t, VIO_WRITE, 0, 4), EIO);
+  assert_int_equal (volume_write (t->v, 0, t->buf, PAGE_BYTES), EIO);
+  assert_int_equal (volume_trim (t->v, 0, PAGE_BYTES), EIO);
+  assert_int_equal (t->v->nr_errors, 4);
+  assert_int_equal (move (t, VIO_READ, 0, 4), 0); /* reads go on */
+  assert_int_equal (t->buf[0], 0);                /* nothing was written */
 }
 
 /* ---- held ---- */

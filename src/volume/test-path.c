@@ -26,11 +26,16 @@
 static bool wrap_no_direct;      /* a page at a page's place: EINVAL */
 static int wrap_fallocate_error; /* of the next call */
 static int wrap_fallocate_calls;
-static bool wrap_full; /* no block is free, says statvfs */
+static bool wrap_full;             /* no block is free, says statvfs */
+static atomic_int wrap_sync_error; /* of the next call, told once ... */
+static atomic_int wrap_sync_wait;  /* ... when so many are in it */
+static atomic_int wrap_sync_calls;
 
 extern ssize_t __real_pread (int, void *, size_t, off_t);
 extern int __real_fallocate (int, int, off_t, off_t);
 extern int __real_fstatvfs (int, struct statvfs *);
+extern int __real_fdatasync (int);
+extern int __wrap_fdatasync (int);
 extern ssize_t __wrap_pread (int, void *, size_t, off_t);
 extern int __wrap_fallocate (int, int, off_t, off_t);
 extern int __wrap_fstatvfs (int, struct statvfs *);
@@ -67,6 +72,23 @@ __wrap_fstatvfs (int fd, struct statvfs *fs)
   return ret;
 }
 
+int
+__wrap_fdatasync (int fd)
+{
+  int nr = atomic_fetch_add (&wrap_sync_calls, 1) + 1, error;
+
+  error = atomic_exchange (&wrap_sync_error, 0);
+  /* Time for the others to come, if they are let. */
+  for (unsigned i = 0; error != EINTR && nr < wrap_sync_wait && i < 300; i++) {
+    usleep (1000);
+    nr = wrap_sync_calls;
+  }
+  if (error == 0)
+    return __real_fdatasync (fd);
+  errno = error;
+  return -1;
+}
+
 static const struct volume_path_options plain = { .sparse = true };
 static const struct volume_path_options forced = { .sparse = true,
                                                    .force = true };
@@ -77,6 +99,7 @@ setup (void **state)
   UNUSED (state);
   wrap_no_direct = wrap_full = false;
   wrap_fallocate_error = wrap_fallocate_calls = 0;
+  wrap_sync_error = wrap_sync_wait = wrap_sync_calls = 0;
   test_log_forget ();
   return 0;
 }
@@ -394,6 +417,83 @@ test_direct (void **state)
   volume_close (v);
 }
 
+/* ---- flush ---- */
+
+static void
+test_flush_fails (void **state)
+{
+  static const int errors[] = { EIO, ENOSPC };
+  uint8_t *page = test_pages (PAGE_BYTES);
+  struct volume *v;
+
+  UNUSED (state);
+  for (size_t i = 0; i < sizeof errors / sizeof errors[0]; i++) {
+    const char *path = test_file ("v", SIZE_BYTES);
+
+    assert_int_equal (volume_open_path (path, &plain, &v), 0);
+    wrap_sync_calls = 0;
+    wrap_sync_error = EINTR; /* is no failure */
+    assert_int_equal (volume_flush (v), 0);
+    assert_int_equal (wrap_sync_calls, 2);
+    assert_int_equal (volume_write (v, 0, page, PAGE_BYTES), 0);
+    wrap_sync_error = errors[i];
+    assert_int_equal (volume_flush (v), errors[i]);
+    /* The kernel would say now that all is well. */
+    assert_int_equal (volume_flush (v), EIO);
+    assert_int_equal (volume_write (v, 0, page, PAGE_BYTES), EIO);
+    assert_int_equal (volume_trim (v, 0, PAGE_BYTES), EIO);
+    assert_int_equal (volume_read (v, 0, page, PAGE_BYTES), 0);
+    assert_int_equal (wrap_sync_calls, 3);
+    assert_int_equal (test_log_has ("nothing is written to it any more"),
+                      i + 1);
+    volume_close (v);
+    assert_int_equal (test_open (path, &plain), 0);
+  }
+  free (page);
+}
+
+struct flusher {
+  struct volume *v;
+  pthread_t thread;
+  int error;
+};
+
+static void *
+flusher (void *arg)
+{
+  struct flusher *f = arg;
+
+  f->error = volume_flush (f->v);
+  return NULL;
+}
+
+/* Flushes under way together: the one that the kernel tells of the error is
+ * not the only one that must hear it.
+ */
+static void
+test_flush_fails_for_all (void **state)
+{
+  const char *path = test_file ("v", SIZE_BYTES);
+  struct flusher f[4];
+  struct volume *v;
+
+  UNUSED (state);
+  assert_int_equal (volume_open_path (path, &plain, &v), 0);
+  wrap_sync_calls = 0;
+  wrap_sync_wait = 2;
+  wrap_sync_error = EIO;
+  for (unsigned i = 0; i < 4; i++) {
+    f[i] = (struct flusher){ .v = v };
+    assert_int_equal (pthread_create (&f[i].thread, NULL, flusher, &f[i]), 0);
+  }
+  for (unsigned i = 0; i < 4; i++) {
+    pthread_join (f[i].thread, NULL);
+    assert_int_equal (f[i].error, EIO);
+  }
+  assert_int_equal (wrap_sync_calls, 1);
+  volume_close (v);
+}
+
 #define CASE(f) cmocka_unit_test_setup_teardown (f, setup, teardown)
 
 int
@@ -412,6 +512,8 @@ main (void)
     CASE (test_blocks_allocated),
     CASE (test_blocks_refused),
     CASE (test_direct),
+    CASE (test_flush_fails),
+    CASE (test_flush_fails_for_all),
   };
 
   return cmocka_run_group_tests (tests, test_begin, test_end);

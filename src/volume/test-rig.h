@@ -34,6 +34,7 @@ struct rig {
   struct volume *v[NR_VOLUMES];
   struct vpool *pool;
   uint8_t *buf[VIO_MAX]; /* QUARTER bytes each */
+  bool cached;           /* reads are */
   bool scatter;          /* page by page, the last of the buffer first */
   struct iovec iov[VIO_MAX][NR_PAGES];
 };
@@ -148,6 +149,7 @@ quarter (struct rig *t, enum vio_op op, unsigned i)
 {
   struct vio io = { .volume = t->v[i / 2],
                     .op = op,
+                    .cached = t->cached && op == VIO_READ,
                     .off = i % 2 * QUARTER,
                     .buf = t->buf[i],
                     .bytes = QUARTER };

@@ -121,6 +121,44 @@ test_elements (void **state)
   free (model);
 }
 
+/* A cached read sees each write at once, and a trim; its memory may be
+ * anywhere.
+ */
+static void
+test_cached (void **state)
+{
+  struct rig *t = rig_of (state);
+  uint8_t *odd = (uint8_t *) test_pages (QUARTER + PAGE_BYTES) + 3;
+  uint8_t *want = test_pages (QUARTER);
+  struct iovec iov[2] = { { odd + MIB / 2, MIB / 2 }, { odd, MIB / 2 } };
+  struct vio io = { .volume = t->v[1], .cached = true, .bytes = QUARTER };
+  struct vbatch *b = vbatch_get (t->pool);
+
+  t->cached = true;
+  for (uint64_t round = 1; round < 20; round++) {
+    write_all_ok (t, round);
+    expect_all (t, round);
+    io.buf = odd;
+    io.iov = round % 2 ? iov : NULL;
+    io.nr_iov = 2;
+    vio_start (b, &io);
+    vbatch_wait (b);
+    assert_int_equal (io.error, 0);
+    test_pattern (want, QUARTER, 2 * QUARTER, round);
+    assert_memory_equal (io.iov ? iov[0].iov_base : odd, want, MIB / 2);
+    assert_memory_equal (io.iov ? odd : odd + MIB / 2, want + MIB / 2, MIB / 2);
+  }
+  assert_int_equal (volume_trim (t->v[1], 0, QUARTER), 0);
+  io.iov = NULL;
+  vio_start (b, &io);
+  vbatch_wait (b);
+  memset (want, 0, QUARTER);
+  assert_memory_equal (odd, want, QUARTER);
+  vbatch_put (b);
+  free (odd - 3);
+  free (want);
+}
+
 /* With no pool, and one that is used up does not matter. */
 static void
 test_alone (void **state)
@@ -310,17 +348,12 @@ int
 main (void)
 {
   const struct CMUnitTest tests[] = {
-    ALL (test_four_at_once),
-    ALL (test_random_ranges),
-    ALL (test_scattered),
-    ALL (test_elements),
-    ALL (test_alone),
-    ALL (test_flush),
-    ALL (test_bounce),
-    ALL (test_trim),
-    ALL (test_threads),
-    FILES (test_truncated),
-    FILES (test_truncated_in_page),
+    ALL (test_four_at_once), ALL (test_random_ranges),
+    ALL (test_scattered),    ALL (test_elements),
+    ALL (test_cached),       ALL (test_alone),
+    ALL (test_flush),        ALL (test_bounce),
+    ALL (test_trim),         ALL (test_threads),
+    FILES (test_truncated),  FILES (test_truncated_in_page),
   };
 
   rig_look_for_uring ();

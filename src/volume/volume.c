@@ -3,7 +3,7 @@
  * table of functions, and the end of a transfer.
  *
  *   space --> volume_trim, object --> vio_start, volume_flush --> volume_ops
- *                     { memory.c, file.c (+ label.c), fault.c }
+ *       { memory.c, file.c (+ path.c, label.c), overlay.c, fault.c }
  *                     file.c --> batch.c (vbatch_start_fd)
  *                     all of them --> vio_finish
  *
@@ -12,10 +12,13 @@
  *     once, by assertion, for a wrong one is a bug of the layer above.
  * I2. Every error of a medium is counted in nr_errors and told, at most once
  *     a second for each volume.
+ * I3. flush_failed is set before the flush that failed returns, and never
+ *     taken back; with it set no write, trim or flush reaches the medium that
+ *     had not begun before.
  *
- * No locks: nr_errors and the log's limit are atomic, the rest is constant
- * from open to close.  It does not keep close away from transfers that are
- * under way; its caller does.
+ * No locks: flush_failed, nr_errors and the log's limit are atomic, the rest
+ * is constant from open to close.  It does not keep close away from transfers
+ * that are under way; its caller does.
  */
 
 #include <config.h>
@@ -90,7 +93,7 @@ vio_rest (const struct vio *io, size_t at, unsigned *ip)
 static bool
 memory_is_good (const struct vio *io)
 {
-  size_t sum = 0, mask = io->volume->align - 1;
+  size_t sum = 0, mask = io->cached ? 0 : io->volume->align - 1;
 
   if (io->iov != NULL && (io->nr_iov == 0 || io->nr_iov > VIO_IOV_MAX))
     return false;
@@ -112,10 +115,16 @@ vio_start (struct vbatch *batch, struct vio *io)
 
   assert (io->bytes > 0 && in_volume (v, io->off, io->bytes));
   assert (memory_is_good (io));
+  assert (!io->cached || io->op == VIO_READ);
   assert (batch != NULL || !v->batched);
   io->error = 0;
   io->done = 0;
-  v->ops->start (v, batch, io);
+  if (io->op == VIO_WRITE && v->readonly)
+    vio_finish (io, EROFS);
+  else if (io->op == VIO_WRITE && atomic_load (&v->flush_failed))
+    vio_finish (io, EIO);
+  else
+    v->ops->start (v, batch, io);
 }
 
 int
@@ -145,13 +154,20 @@ volume_write (struct volume *v, uint64_t off, const void *buf, size_t bytes)
 int
 volume_flush (struct volume *v)
 {
-  int err = v->ops->flush (v);
+  bool failed = atomic_load (&v->flush_failed);
+  int err;
 
-  if (err != 0) {
-    count_error (v);
-    log_limited (&v->error_limit, LOG_ERROR, "%s: flush failed: %s", v->name,
-                 strerror (err));
-  }
+  if (v->readonly)
+    return 0;
+  err = failed ? EIO : v->ops->flush (v);
+  if (err == 0)
+    return 0;
+  count_error (v);
+  if (!failed && !atomic_exchange (&v->flush_failed, true))
+    log_write (LOG_ERROR,
+               "%s: flush failed: %s (what was written last may be lost; "
+               "nothing is written to it any more until it is opened anew)",
+               v->name, strerror (err));
   return err;
 }
 
@@ -165,6 +181,8 @@ volume_trim (struct volume *v, uint64_t off, uint64_t bytes)
     return EOPNOTSUPP;
   if (bytes == 0)
     return 0;
+  if (atomic_load (&v->flush_failed))
+    return EIO;
   err = v->ops->trim (v, off, bytes);
   if (err != 0 && err != EOPNOTSUPP) {
     count_error (v);

@@ -40,6 +40,7 @@ enum vio_op {
 struct vio {
   struct volume *volume;
   enum vio_op op;
+  bool cached;  /* a read that may go through the page cache: see below */
   uint64_t off; /* bytes, PAGE_BYTES aligned */
   void *buf;    /* aligned to volume->align; not looked at if iov is set */
   size_t bytes; /* multiple of PAGE_BYTES, not 0 */
@@ -53,10 +54,21 @@ struct vio {
   size_t done;     /* [volume] bytes over so far */
 };
 
+/* Cached reads: a path volume that is used past the page cache reads what is
+ * asked for in this way through the page cache all the same; other volumes
+ * make no difference.  Their memory needs no alignment, so no bounce buffer:
+ * volume->align is for all other transfers.  A write takes what it overwrites
+ * out of the page cache before and after, and a trim too; but a cached read,
+ * or the kernel's reading ahead of one, that runs beside them may return old
+ * bytes or a mixture, and in rare cases (the kernel could not take a page out)
+ * may leave them in the cache.  So it is for callers that can tell, by a
+ * check of what was read, and then read again past the cache.
+ */
+
 /* The seam.  A medium implements these; everybody else calls volume_* below.
  */
 struct volume_ops {
-  const char *kind; /* "memory", "file", "block", "fault" */
+  const char *kind; /* "memory", "file", "block", "overlay", "fault" */
 
   /* Begin a transfer.  Either it is over at once (error is set) or it is
    * pending in the batch until vbatch_wait ().  batch may be NULL if
@@ -65,8 +77,8 @@ struct volume_ops {
    */
   void (*start) (struct volume *v, struct vbatch *batch, struct vio *io);
 
-  /* Everything whose completion was seen before the call is on the medium
-   * when it returns 0.  Blocks: yes.
+  /* As volume_flush ().  Of two at a time that cover one failure both must
+   * fail.  Blocks: yes.
    */
   int (*flush) (struct volume *v);
 
@@ -82,11 +94,13 @@ struct volume {
   const struct volume_ops *ops;
   char *name;          /* [const] as the user gave it */
   uint64_t size_bytes; /* [const] of data, multiple of PAGE_BYTES */
-  uint32_t align;      /* [const] of buffers in memory: 1 or PAGE_BYTES */
+  uint32_t align;      /* [const] of memory in transfers: 1 or PAGE_BYTES */
   bool batched;        /* [const] start needs a batch */
   bool checked;        /* [const] bytes leave this process's memory: verify */
   bool direct;         /* [const] past the page cache */
   bool sparse;         /* [const] freed runs go back by trim */
+  bool readonly;       /* [const] writes are EROFS */
+  atomic_bool flush_failed; /* for good: see volume_flush () */
   _Atomic uint64_t nr_errors;
   struct log_limit error_limit; /* [atomic] of messages about errors */
 };
@@ -118,18 +132,91 @@ struct volume_path_options {
 /* An existing regular file or block device, for a volatile store: locked for
  * this process alone, checked to be ours or empty (or force), labelled, and
  * a regular file's blocks allocated.  Errors: ENOENT, EISDIR, EACCES, EROFS,
- * EBUSY (locked), EEXIST (has other data), EINVAL (FIFO, too small), ENOSPC,
- * EIO.  Blocks: yes.
+ * EBUSY (locked), EEXIST (has other data, or a durable store), EINVAL (FIFO,
+ * too small), ENOSPC, EIO.  Blocks: yes.
  */
 extern int volume_open_path (const char *path,
                              const struct volume_path_options *options,
                              struct volume **vp);
 
+/* ---- a durable store's volumes */
+
+struct volume_store_options {
+  bool readonly;             /* take no lock, change nothing */
+  bool sparse;               /* give freed runs back by volume_trim () */
+  enum volume_direct direct; /* past the page cache: auto = where it works */
+  uint64_t lock_wait_ns;     /* for another process to let go */
+  bool in_use; /* result of readonly: another process has it locked */
+};
+
+/* An existing regular file or block device, whatever it holds: offset 0 is its
+ * first byte, size_bytes its size rounded down to pages.  Locked for this
+ * process alone; nothing is written or allocated.  With readonly it is not
+ * locked, writes are EROFS, trims EOPNOTSUPP, and flush has nothing to do.
+ * Errors as volume_open_path () but EEXIST and ENOSPC.  Blocks: yes.
+ */
+extern int volume_open_store (const char *path,
+                              struct volume_store_options *options,
+                              struct volume **vp);
+
+/* Format, volume by volume, each step on all of them before the next one:
+ * volume_create_file () for those that are to be made, volume_open_store (),
+ * volume_format_check (), volume_allocate (), volume_wipe (), and then the
+ * superblocks.  On a volume that is no path the last three do nothing.
+ * Blocks: yes.
+ */
+
+/* Make a regular file of size_bytes (rounded down to pages), for its owner
+ * alone, allocated unless sparse; it and its name are on the medium on return.
+ * On failure there is none.  EEXIST (whatever it is, also a symbolic link),
+ * ENOENT, EACCES, EROFS, EINVAL (too small), ENOSPC, EFBIG, EIO.
+ */
+extern int volume_create_file (const char *path, uint64_t size_bytes,
+                               bool sparse);
+
+/* May what is on it be overwritten?  Yes if there is nothing that anybody
+ * would miss, or the label of a volatile store.  Else EEXIST: a durable store,
+ * a file system, a partition table, other data; with force it is told and
+ * taken.  EIO.  Changes nothing.
+ */
+extern int volume_format_check (struct volume *v, bool force);
+
+/* Give a regular file all its blocks.  ENOSPC, EOPNOTSUPP (the file system
+ * cannot: told, with sparse=yes as the remedy), EROFS (readonly).
+ */
+extern int volume_allocate (struct volume *v);
+
+/* Zeros over the first and the last MiB, where labels and signatures are; they
+ * are on the medium on return.  No transfer is under way.  EIO, ENOSPC, EROFS
+ * (readonly).
+ */
+extern int volume_wipe (struct volume *v);
+
+/* ---- */
+
+/* What is written to it is kept in memory and forgotten at close; reads of
+ * anything else come from inner, which is never written, flushed or trimmed.
+ * Takes inner over (closes it with itself, but not when this fails).
+ * Transfers are over when start returns; a batch is not needed.  size_bytes,
+ * align, checked and direct are the inner volume's; it is not sparse.  A write
+ * that finds no memory is EIO, and may have written some of its pages.
+ * ENOMEM.
+ */
+extern int volume_open_overlay (struct volume *inner, struct volume **vp);
+
 /* A size in bytes below which a volume is refused: one stripe. */
 #define VOLUME_BYTES_MIN (32 * PAGE_BYTES)
 
 extern void volume_close (struct volume *v); /* NULL is fine */
+
+/* Everything whose completion was seen before the call is on the medium when
+ * it returns 0.  A flush that has failed is never made good by a later one,
+ * for nobody knows what the kernel or the medium has dropped since: from then
+ * on every write, trim and flush of this volume is EIO, until it is opened
+ * anew.  Reads go on.  Lock: as vio_start ().  Blocks: yes.
+ */
 extern int volume_flush (struct volume *v);
+
 /* EOPNOTSUPP: the medium cannot, or the volume is not sparse: then its space
  * was set aside at open and is kept.
  */

@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Log, flusher and recovery on one tree, against an array of versions.  What a
+ * crash may leave in every order of writes is the simulator's (tests/crash).
+ */
+
+#include <config.h>
+
+#include "test-flush.h"
+
+#include <stdio.h>
+
+#include "env.h"
+
+static uint64_t expect[RIG_PAGES];
+
+static void
+check_all (struct rig *r)
+{
+  for (pgno_t p = 0; p < RIG_PAGES; p++)
+    assert_int_equal (rig_version (r, p), expect[p]);
+}
+
+static void
+write_one (struct rig *r, pgno_t pgno, uint64_t version)
+{
+  uint64_t lsn = rig_write (r, pgno, version);
+
+  assert_true (lsn > 0);
+  expect[pgno] = version;
+}
+
+static void
+test_clean_close (void **state)
+{
+  struct rig r;
+
+  (void) state;
+  memset (expect, 0, sizeof expect);
+  rig_format (&r);
+  for (pgno_t p = 0; p < RIG_PAGES; p += 7)
+    write_one (&r, p, p + 1);
+  check_all (&r);
+  assert_int_equal (flush_close (r.fl), 0);
+  rig_drop (&r);
+  assert_int_equal (rig_open (&r), 0);
+  assert_true (r.report.clean);
+  check_all (&r);
+  rig_drop (&r);
+  volume_close (r.v);
+}
+
+/* Everything that was committed is there, whether a cycle has come by or not;
+ * and it can go on from there, and crash again.
+ */
+static void
+test_crash_after_commit (void **state)
+{
+  struct rig r;
+  uint64_t version = 1;
+
+  (void) state;
+  memset (expect, 0, sizeof expect);
+  rig_format (&r);
+  for (unsigned turn = 0; turn < 12; turn++) {
+    for (unsigned i = 0; i < 150; i++, version++)
+      write_one (&r, (version * 37) % RIG_PAGES, version);
+    if (turn % 3 == 1)
+      assert_int_equal (flush_run_cycle (r.fl), 0);
+    for (unsigned i = 0; i < 20; i++, version++)
+      write_one (&r, (version * 11) % RIG_PAGES, version);
+    assert_int_equal (flush_commit (r.fl, flush_tail (r.fl)), 0);
+    rig_drop (&r);
+    assert_int_equal (rig_open (&r), 0);
+    assert_false (r.report.clean);
+    assert_true (r.report.nr_redone >= 20);
+    check_all (&r);
+  }
+  rig_drop (&r);
+  volume_close (r.v);
+}
+
+/* What was not written is gone, and nothing else. */
+static void
+test_crash_before_commit (void **state)
+{
+  struct rig r;
+
+  (void) state;
+  memset (expect, 0, sizeof expect);
+  rig_format (&r);
+  for (pgno_t p = 0; p < 600; p++)
+    write_one (&r, p, 1);
+  assert_int_equal (flush_commit (r.fl, flush_tail (r.fl)), 0);
+  for (pgno_t p = 300; p < 380; p++)
+    assert_true (rig_write (&r, p, 2) > 0);
+  rig_drop (&r);
+  assert_int_equal (rig_open (&r), 0);
+  check_all (&r);
+  rig_drop (&r);
+  volume_close (r.v);
+}
+
+/* A block of a record above the mark that did not reach the medium: its page
+ * alone falls back.
+ */
+static void
+test_lost_data (void **state)
+{
+  static const uint8_t zeros[PAGE_BYTES] __attribute__ ((aligned (4096)));
+  struct rig r;
+  uint64_t first;
+
+  (void) state;
+  memset (expect, 0, sizeof expect);
+  rig_format (&r);
+  for (pgno_t p = 0; p < 10; p++)
+    write_one (&r, p, 1);
+  assert_int_equal (flush_commit (r.fl, flush_tail (r.fl)), 0);
+  first = r.next_block;
+  for (pgno_t p = 0; p < 10; p++)
+    write_one (&r, p, 2);
+  for (pgno_t p = 0; p < 5; p++)
+    write_one (&r, p, 3);
+  assert_int_equal (flush_commit (r.fl, flush_tail (r.fl)), 0);
+  rig_drop (&r);
+  /* Page 2's third, page 3's second and third, page 7's second. */
+  for (unsigned i = 0; i < 4; i++) {
+    static const uint64_t lost[] = { 12, 13, 3, 7 };
+
+    assert_int_equal (volume_write (r.v, (first + lost[i]) * BUF_BYTES, zeros,
+                                    sizeof zeros),
+                      0);
+  }
+  expect[2] = 2;
+  expect[3] = 1;
+  expect[7] = 1;
+  assert_int_equal (rig_open (&r), 0);
+  assert_int_equal (r.report.nr_fallen, 3);
+  check_all (&r);
+  rig_drop (&r);
+  volume_close (r.v);
+}
+
+/* The flusher's threads at work, far more than the ring holds. */
+static void
+test_threads (void **state)
+{
+  struct rig r;
+  uint64_t version = 1;
+  struct flush_stat st;
+
+  (void) state;
+  memset (expect, 0, sizeof expect);
+  rig_format (&r);
+  assert_int_equal (flush_start (r.fl), 0);
+  r.started = true;
+  for (unsigned i = 0; i < 4000; i++, version++) {
+    write_one (&r, (version * 389) % RIG_PAGES, version);
+    if (i % 97 == 0)
+      assert_int_equal (flush_commit (r.fl, flush_tail (r.fl)), 0);
+    if (i % 701 == 0)
+      assert_int_equal (flush_run_cycle (r.fl), 0);
+  }
+  assert_int_equal (flush_commit (r.fl, flush_tail (r.fl)), 0);
+  check_all (&r);
+  flush_stat (r.fl, &st);
+  print_message ("%lu commits, %lu cycles, %lu flushes; KiB of data %lu, log "
+                 "%lu, meta %lu\n",
+                 st.nr_commits, st.nr_cycles, st.nr_device_flushes,
+                 st.bytes_data >> 10, st.bytes_log >> 10, st.bytes_meta >> 10);
+  assert_true (st.nr_cycles >= 6);
+  rig_drop (&r);
+  assert_int_equal (rig_open (&r), 0);
+  check_all (&r);
+  assert_int_equal (flush_close (r.fl), 0);
+  rig_drop (&r);
+  assert_int_equal (rig_open (&r), 0);
+  assert_true (r.report.clean);
+  check_all (&r);
+  rig_drop (&r);
+  volume_close (r.v);
+}
+
+int
+main (void)
+{
+  const struct CMUnitTest tests[] = {
+    cmocka_unit_test (test_clean_close),
+    cmocka_unit_test (test_crash_after_commit),
+    cmocka_unit_test (test_crash_before_commit),
+    cmocka_unit_test (test_lost_data),
+    cmocka_unit_test (test_threads),
+  };
+
+  return cmocka_run_group_tests (tests, NULL, NULL);
+}

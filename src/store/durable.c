@@ -1,0 +1,661 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* A durable store's stack, and its objects as the table on the media has them.
+ *
+ *   superblocks -> staging -> buffers -> flusher -> recovery
+ *               -> free map, object table -> space (what is used is taken)
+ *
+ * Everything is made before the fork and without a thread; durable_start ()
+ * begins the flusher's.
+ *
+ * At a cut (flush_ops) the roots and counts of objects that have changed go
+ * into the table, the free map is folded, and the roots of table and free map
+ * into the superblock: in this order, for each changes what comes after it.
+ *
+ * Locks: d->lock guards the list of objects.  It is held over a cut, and never
+ * while anything waits for the gate.
+ */
+
+#include <config.h>
+
+#include "durable.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "env.h"
+
+struct durable {
+  struct store *s;
+  struct supers supers;
+  struct staging *staging; /* NULL: none */
+  struct bufs *bs;
+  struct flush *fl;
+  struct freemap *fm;
+  struct parked *pk;
+  struct objtable *ot;
+  lock_t lock;
+  struct dobject *objects; /* [lock] */
+};
+
+/* ---- the flusher's questions ---- */
+
+static int
+before_cut (void *arg)
+{
+  struct durable *d = arg;
+
+  return freemap_before_cut (d->fm);
+}
+
+static void
+count (const struct dobject *dobj, uint64_t counts[3], uint64_t nr_nodes)
+{
+  if (dobj->o != NULL) {
+    counts[0] = object_nr_mapped (dobj->o);
+    counts[1] = object_nr_zero (dobj->o);
+  } else {
+    counts[0] = (uint64_t) dobj->nr_mapped;
+    counts[1] = (uint64_t) dobj->nr_zero;
+  }
+  counts[2] = nr_nodes;
+}
+
+static int
+cut_objects (struct durable *d, struct change *ch)
+{
+  LOCK_SCOPE (&d->lock);
+  for (struct dobject *dobj = d->objects; dobj != NULL; dobj = dobj->next) {
+    struct disk_pointer root;
+    uint64_t counts[3], nr_nodes;
+    int err;
+
+    if (dobj->map == NULL || !objmeta_root (dobj->map, &root, &nr_nodes))
+      continue;
+    count (dobj, counts, nr_nodes);
+    err = objtable_cut_object (d->ot, ch, dobj->place, dobj->entry.id, &root,
+                               counts);
+    if (err)
+      return err;
+  }
+  return 0;
+}
+
+static int
+cut (void *arg, struct change *ch, struct disk_super *root)
+{
+  struct durable *d = arg;
+  int err = cut_objects (d, ch);
+
+  if (err == 0)
+    err = objtable_cut (d->ot, ch, root);
+  if (err == 0)
+    err = freemap_cut (d->fm, ch, root);
+  return err;
+}
+
+static void
+durable_lsn (void *arg, uint64_t lsn)
+{
+  struct durable *d = arg;
+
+  parked_durable (d->pk, lsn);
+}
+
+static void
+retired (void *arg, uint64_t cycle)
+{
+  struct durable *d = arg;
+
+  if (d->pk != NULL) /* none is parked before recovery is over */
+    parked_retired (d->pk, cycle);
+}
+
+static const struct flush_ops flush_ops = {
+  .before_cut = before_cut,
+  .cut = cut,
+  .durable = durable_lsn,
+  .retired = retired,
+};
+
+static void
+want_units (void *arg)
+{
+  struct store *s = arg;
+
+  flush_kick (s->durable->fl);
+}
+
+static void
+wake_writer (void *arg)
+{
+  struct durable *d = arg;
+
+  if (d->fl != NULL)
+    flush_wake (d->fl);
+}
+
+/* ---- redo ---- */
+
+static struct dobject *
+find_id (struct durable *d, uint64_t id)
+{
+  struct dobject *dobj = d->objects;
+
+  while (dobj != NULL && dobj->entry.id != id)
+    dobj = dobj->next;
+  return dobj;
+}
+
+static struct dobject *
+find_place (struct durable *d, uint64_t place)
+{
+  struct dobject *dobj = d->objects;
+
+  while (dobj != NULL && dobj->place != place)
+    dobj = dobj->next;
+  return dobj;
+}
+
+static int
+add_object (void *arg, uint64_t place, const struct disk_object *entry)
+{
+  struct durable *d = arg;
+  struct dobject *dobj = calloc (1, sizeof *dobj);
+
+  if (dobj == NULL)
+    return ENOMEM;
+  dobj->place = place;
+  dobj->entry = *entry;
+  dobj->nr_mapped = (int64_t) entry->nr_mapped;
+  dobj->nr_zero = (int64_t) entry->nr_zero;
+  LOCK_SCOPE (&d->lock);
+  dobj->next = d->objects;
+  d->objects = dobj;
+  return 0;
+}
+
+static void
+unlink_object (struct durable *d, struct dobject *dobj)
+{
+  struct dobject **p = &d->objects;
+
+  LOCK_SCOPE (&d->lock);
+  while (*p != dobj)
+    p = &(*p)->next;
+  *p = dobj->next;
+}
+
+static void
+free_object (struct dobject *dobj)
+{
+  if (dobj->owned)
+    object_destroy (dobj->o);
+  else if (dobj->map != NULL && dobj->o == NULL)
+    map_durable_ops.destroy (dobj->map);
+  free (dobj);
+}
+
+static int
+need_map (struct durable *d, struct dobject *dobj)
+{
+  if (dobj->map != NULL)
+    return 0;
+  return objmeta_create (d->bs, d->fl, d->fm, d->pk, &dobj->entry, &dobj->map);
+}
+
+/* UNDO is done: the table and the free map can be read. */
+static int
+redo_begin (void *arg, const struct disk_super *root)
+{
+  struct durable *d = arg;
+  int err = freemap_create (d->bs, d->fl, root, &d->fm);
+
+  if (err == 0)
+    err = objtable_create (d->bs, d->fl, d->s->space, d->fm, root, &d->ot);
+  if (err == 0)
+    err = objtable_each (d->ot, add_object, d);
+  return err;
+}
+
+static int
+redo_node (void *arg, struct change *ch, const struct disk_rec *rec)
+{
+  struct durable *d = arg;
+  struct dobject *dobj;
+  int err;
+
+  if (rec->object == DISK_TREE_TABLE)
+    return objtable_redo_node (d->ot, ch, rec);
+  dobj = find_id (d, rec->object);
+  if (dobj == NULL)
+    return 0; /* removed since */
+  err = need_map (d, dobj);
+  return err ? err : objmeta_redo_node (dobj->map, ch, rec);
+}
+
+static int
+redo_object (void *arg, struct change *ch, const struct disk_rec *rec,
+             const struct disk_object *entry)
+{
+  struct durable *d = arg;
+  struct dobject *dobj = find_place (d, rec->pgno);
+  int err = objtable_redo (d->ot, ch, rec, entry);
+
+  if (err)
+    return err;
+  if (dobj != NULL && dobj->entry.id == entry->id &&
+      entry->state != DISK_OBJECT_FREE) {
+    dobj->entry.state = entry->state;
+    dobj->entry.flags = entry->flags;
+    return 0;
+  }
+  if (dobj != NULL) {
+    unlink_object (d, dobj);
+    free_object (dobj);
+  }
+  if (entry->state == DISK_OBJECT_FREE)
+    return 0;
+  return add_object (d, rec->pgno, entry);
+}
+
+static int
+redo_map (void *arg, struct change *ch, const struct disk_rec *rec,
+          const uint32_t *crc)
+{
+  struct durable *d = arg;
+  struct dobject *dobj = find_id (d, rec->object);
+  int err;
+
+  if (dobj == NULL)
+    return 0;
+  err = need_map (d, dobj);
+  return err ? err
+             : objmeta_redo (dobj->map, ch, rec, crc, &dobj->nr_mapped,
+                             &dobj->nr_zero);
+}
+
+static const struct recover_ops recover_ops = {
+  .begin = redo_begin,
+  .node = redo_node,
+  .object = redo_object,
+  .map = redo_map,
+};
+
+/* ---- open ---- */
+
+static struct space_run
+usable_run (const struct durable *d, unsigned volume)
+{
+  const struct disk_super *root = &d->supers.root;
+  uint64_t first = super_first_block (root, volume);
+
+  return (struct space_run){
+    .blk = blkno_make (volume, first),
+    .nr = root->members[volume].nr_blocks - 2 - first,
+  };
+}
+
+static int
+make_space (struct store *s, struct durable *d)
+{
+  struct space_run usable[VOLUMES_MAX];
+  struct space_config sc = {
+    .volumes = s->volumes,
+    .nr_volumes = s->nr_volumes,
+    .stripe_blocks = s->config.stripe_blocks,
+    .usable = usable,
+    .on_level = store_space_changed,
+    .want_units = want_units,
+    .arg = s,
+  };
+
+  for (unsigned i = 0; i < s->nr_volumes; i++)
+    usable[i] = usable_run (d, i);
+  return space_create (&sc, &s->space);
+}
+
+/* Buffers, at least as many as a recovery may need. */
+static uint64_t
+nr_buffers (const struct durable *d)
+{
+  uint64_t nr = d->s->config.cache_bytes / BUF_BYTES;
+
+  nr = max_u64 (nr, BUFS_MIN);
+  return max_u64 (nr, 2 * d->supers.root.dirty_max + BUFS_MIN);
+}
+
+static int
+make_buffers (struct store *s, struct durable *d)
+{
+  uint64_t nr = nr_buffers (d);
+  struct staging_config stc = { .dir = s->config.staging_dir,
+                                .nr_buffers = nr };
+  struct bufs_config bc = {
+    .volumes = s->volumes,
+    .nr_volumes = s->nr_volumes,
+    .uuid = d->supers.root.uuid,
+    .cache_bytes = nr * BUF_BYTES,
+    .wake = wake_writer,
+    .arg = d,
+  };
+  struct flush_config fc = {
+    .volumes = s->volumes,
+    .nr_volumes = s->nr_volumes,
+    .supers = &d->supers,
+    .ops = &flush_ops,
+    .arg = d,
+  };
+  int err;
+
+  if (s->config.staging_dir != NULL) {
+    memcpy (stc.uuid, d->supers.root.uuid, sizeof stc.uuid);
+    err = staging_create (&stc, &d->staging);
+    if (err)
+      return err;
+    bc.memory = staging_memory (d->staging);
+    bc.tags = staging_tags (d->staging);
+  }
+  err = bufs_create (&bc, &d->bs);
+  if (err)
+    return err;
+  fc.bs = d->bs;
+  return flush_create (&fc, &d->fl);
+}
+
+static void
+tell_report (const struct recover_report *r, uint64_t begin_ns)
+{
+  if (r->clean && r->nr_staged == 0)
+    return;
+  log_write (LOG_INFO,
+             "store: recovered in %" PRIu64 " ms: log %" PRIu64 " to %" PRIu64
+             ", %" PRIu64 " nodes put back, %" PRIu64 " records done again, "
+             "%" PRIu64 " pages looked at, %" PRIu64 " older ones kept",
+             (env_now_ns () - begin_ns) / NS_PER_MS, r->first_lsn, r->end_lsn,
+             r->nr_undone, r->nr_redone, r->nr_verified, r->nr_fallen);
+}
+
+static int
+recover (struct store *s, struct durable *d)
+{
+  uint64_t old_id = d->supers.root.staging, begin_ns = env_now_ns ();
+  struct recover_report report;
+  struct staging *old = NULL;
+  int err = 0;
+
+  if (old_id != 0 && s->config.staging_dir != NULL)
+    err =
+        staging_open (s->config.staging_dir, d->supers.root.uuid, old_id, &old);
+  if (err == ENOENT)
+    err = 0;
+  if (err == 0)
+    err = recover_run (d->fl, &d->supers, old, &recover_ops, d, &report);
+  /* All that was in the old file is on the media. */
+  if (err == 0 && d->staging != NULL)
+    err = staging_publish (d->staging);
+  if (err == 0)
+    err = flush_set_staging (d->fl,
+                             d->staging != NULL ? staging_id (d->staging) : 0);
+  staging_close (old, false);
+  if (err == 0)
+    tell_report (&report, begin_ns);
+  return err;
+}
+
+static int
+mark_used (void *arg, const struct space_run *run)
+{
+  struct durable *d = arg;
+  struct space_run usable = usable_run (d, blkno_volume (run->blk));
+  uint64_t first = max_u64 (run->blk, usable.blk);
+  uint64_t end = min_u64 (run->blk + run->nr, usable.blk + usable.nr);
+  struct space_run part = { first, end - first };
+
+  return first < end ? space_mark_used (d->s->space, &part) : 0;
+}
+
+/* Take from space what the free map says is used, and charge what the table
+ * says; both must come to the same.
+ */
+static int
+take_used (struct store *s, struct durable *d)
+{
+  uint64_t nr_used = objtable_nr_nodes (d->ot);
+  uint64_t nr_charged = nr_used;
+  int err = 0;
+
+  for (unsigned i = 0; i < s->nr_volumes && err == 0; i++)
+    err = freemap_each (d->fm, i, mark_used, d);
+  for (struct dobject *o = d->objects; o != NULL && err == 0; o = o->next) {
+    err = need_map (d, o);
+    if (err)
+      break;
+    nr_used += (uint64_t) o->nr_mapped + objmeta_nr_nodes (o->map);
+    nr_charged += (uint64_t) o->nr_mapped + objmeta_nr_nodes (o->map);
+    nr_charged += (uint64_t) o->nr_zero;
+    /* A reserved object charges all its pages itself, when it is made. */
+    if (o->entry.flags & DISK_OBJECT_RESERVED)
+      nr_charged -= (uint64_t) (o->nr_mapped + o->nr_zero);
+  }
+  if (err == 0 && space_nr_marked (s->space) != nr_used) {
+    log_write (LOG_ERROR,
+               "store: the free map has %" PRIu64 " blocks in use, the maps "
+               "name %" PRIu64 " (run 'farpage check')",
+               space_nr_marked (s->space), nr_used);
+    return EUCLEAN;
+  }
+  if (err == 0 && space_charge (s->space, nr_charged) != 0) {
+    log_write (LOG_ERROR, "store: more is mapped than the pool has (run "
+                          "'farpage check')");
+    err = EUCLEAN;
+  }
+  return err;
+}
+
+int
+durable_open (struct store *s)
+{
+  struct durable *d = calloc (1, sizeof *d);
+  int err;
+
+  if (d == NULL)
+    return ENOMEM;
+  d->s = s;
+  s->durable = d;
+  lock_init (&d->lock, LOCK_DURABLE, "durable objects");
+  err = supers_read (s->volumes, s->nr_volumes, &d->supers);
+  if (err == 0)
+    err = make_space (s, d);
+  if (err == 0)
+    err = make_buffers (s, d);
+  if (err == 0)
+    err = recover (s, d);
+  if (err == 0)
+    err = parked_create (s->space, d->fl, &d->pk);
+  if (err == 0)
+    err = take_used (s, d);
+  return err;
+}
+
+int
+durable_start (struct durable *d)
+{
+  return flush_start (d->fl);
+}
+
+int
+durable_stop (struct durable *d)
+{
+  int err = flush_close (d->fl);
+
+  if (err == 0 && d->staging != NULL) {
+    staging_close (d->staging, true);
+    d->staging = NULL;
+  }
+  return err;
+}
+
+void
+durable_close (struct durable *d)
+{
+  if (d == NULL)
+    return;
+  while (d->objects != NULL) {
+    struct dobject *dobj = d->objects;
+
+    d->objects = dobj->next;
+    free_object (dobj);
+  }
+  objtable_destroy (d->ot);
+  freemap_destroy (d->fm);
+  parked_destroy (d->pk);
+  flush_destroy (d->fl);
+  bufs_destroy (d->bs);
+  staging_close (d->staging, false);
+  lock_destroy (&d->lock);
+  free (d);
+}
+
+/* ---- objects ---- */
+
+static void
+fill_entry (struct disk_object *entry, const char *name,
+            const struct export_config *config, const uint8_t *instance)
+{
+  pgno_t nr_pages = ((config->size_bytes - 1) >> PAGE_SHIFT) + 1;
+
+  memcpy (entry->instance, instance, sizeof entry->instance);
+  entry->size_bytes = config->size_bytes;
+  entry->state = DISK_OBJECT_LIVE;
+  entry->flags = (config->shared ? DISK_OBJECT_SHARED : 0) |
+                 (config->reserved ? DISK_OBJECT_RESERVED : 0) |
+                 (config->unnamed ? DISK_OBJECT_UNNAMED : 0);
+  entry->height = objmeta_height (nr_pages);
+  entry->name_bytes = (uint32_t) strlen (name);
+  entry->created_s = env_wall_s ();
+  memcpy (entry->name, name, entry->name_bytes);
+}
+
+static int
+put_entry (struct durable *d, uint64_t place, const struct disk_object *entry)
+{
+  uint64_t lsn;
+  int err = objtable_put (d->ot, place, entry, &lsn);
+
+  return err ? err : flush_commit (d->fl, lsn);
+}
+
+int
+durable_create (struct durable *d, const char *name,
+                const struct export_config *config,
+                const uint8_t instance[INSTANCE_BYTES], struct dobject **dop)
+{
+  struct disk_object entry = { 0 };
+  struct dobject *dobj;
+  uint64_t place;
+  int err = objtable_alloc (d->ot, &place, &entry.id);
+
+  if (err)
+    return err;
+  fill_entry (&entry, name, config, instance);
+  err = add_object (d, place, &entry);
+  if (err) {
+    objtable_free (d->ot, place);
+    return err;
+  }
+  lock_acquire (&d->lock);
+  dobj = find_id (d, entry.id);
+  lock_release (&d->lock);
+  err = put_entry (d, place, &entry);
+  if (err) {
+    unlink_object (d, dobj);
+    free_object (dobj);
+    return err;
+  }
+  *dop = dobj;
+  return 0;
+}
+
+static pgno_t
+object_pages (const struct dobject *dobj)
+{
+  return ((dobj->entry.size_bytes - 1) >> PAGE_SHIFT) + 1;
+}
+
+int
+durable_map (struct durable *d, struct dobject *dobj, struct object_config *oc)
+{
+  int err = need_map (d, dobj);
+
+  if (err)
+    return err;
+  oc->bs = d->bs;
+  oc->fl = d->fl;
+  oc->pk = d->pk;
+  oc->ops = &map_durable_ops;
+  oc->map = dobj->map;
+  oc->nr_mapped = (uint64_t) dobj->nr_mapped;
+  oc->nr_zero = (uint64_t) dobj->nr_zero;
+  oc->nr_nodes_reserved =
+      objmeta_nodes_max (object_pages (dobj)) - objmeta_nr_nodes (dobj->map);
+  oc->staged = d->staging != NULL;
+  oc->strict = d->s->config.durability == STORE_STRICT;
+  return 0;
+}
+
+void
+durable_attach (struct durable *d, struct dobject *dobj, struct object *o)
+{
+  LOCK_SCOPE (&d->lock);
+  dobj->o = o;
+}
+
+void
+durable_keep (struct durable *d, struct dobject *dobj)
+{
+  LOCK_SCOPE (&d->lock);
+  dobj->owned = true;
+}
+
+int
+durable_remove (struct durable *d, struct dobject *dobj)
+{
+  lock_acquire (&d->lock);
+  dobj->entry.state = DISK_OBJECT_DYING;
+  lock_release (&d->lock);
+  return put_entry (d, dobj->place, &dobj->entry);
+}
+
+int
+durable_forget (struct durable *d, struct dobject *dobj)
+{
+  static const struct disk_object empty;
+  int err = put_entry (d, dobj->place, &empty);
+
+  if (err)
+    return err;
+  unlink_object (d, dobj);
+  free_object (dobj);
+  return 0;
+}
+
+int
+durable_each (struct durable *d, enum disk_object_state state,
+              int (*fn) (void *arg, struct dobject *dobj), void *arg)
+{
+  struct dobject *next;
+
+  for (struct dobject *dobj = d->objects; dobj != NULL; dobj = next) {
+    next = dobj->next;
+    if (dobj->entry.state == state) {
+      int err = fn (arg, dobj);
+
+      if (err)
+        return err;
+    }
+  }
+  return 0;
+}

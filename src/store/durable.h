@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What a store has beside its space if it is durable; private to store/. */
+
+#ifndef FARPAGE_DURABLE_H
+#define FARPAGE_DURABLE_H
+
+#include "freemap.h"
+#include "objmeta.h"
+#include "objtable.h"
+#include "parked.h"
+#include "recover.h"
+#include "store-impl.h"
+
+struct durable;
+
+/* A named object as the table on the media has it. */
+struct dobject {
+  struct dobject *next;       /* [durable.lock] */
+  uint64_t place;             /* [const] in the table */
+  struct disk_object entry;   /* [durable.lock] but for root and counts */
+  void *map;                  /* its durable map; NULL: not needed so far */
+  struct object *o;           /* [durable.lock] who counts for it; NULL */
+  bool owned;                 /* o is to be destroyed with it */
+  int64_t nr_mapped, nr_zero; /* while there is no object */
+};
+
+/* Read the superblocks, recover, and find what there is.  The store's volumes
+ * are open; they are put in order.  Makes space and what hangs on it.  What
+ * goes wrong is told in the log.  Blocks: yes.
+ */
+extern int durable_open (struct store *s);
+/* After the last fork: threads. */
+extern int durable_start (struct durable *d);
+/* A clean end: all is written, the superblock says so.  Requests may be held
+ * but none is under way.  EIO: the store has failed.
+ */
+extern int durable_stop (struct durable *d);
+extern void durable_close (struct durable *d); /* NULL is fine */
+
+/* ---- objects ---- */
+
+/* A new object in the table, durable on return. */
+extern int durable_create (struct durable *d, const char *name,
+                           const struct export_config *config,
+                           const uint8_t instance[INSTANCE_BYTES],
+                           struct dobject **dop);
+/* The map of an object that is in the table, for oc. */
+extern int durable_map (struct durable *d, struct dobject *dobj,
+                        struct object_config *oc);
+/* From now on o, which has that map, counts for it. */
+extern void durable_attach (struct durable *d, struct dobject *dobj,
+                            struct object *o);
+/* Its object could not be emptied: it stays until the store is closed, for the
+ * next start to go on.
+ */
+extern void durable_keep (struct durable *d, struct dobject *dobj);
+/* It is removed, durably: nobody finds it again, also after a crash. */
+extern int durable_remove (struct durable *d, struct dobject *dobj);
+/* Its map is empty: its place in the table is free, and dobj with it; its
+ * object is the caller's.
+ */
+extern int durable_forget (struct durable *d, struct dobject *dobj);
+
+/* Calls fn for each object of the table with this state; at open. */
+extern int durable_each (struct durable *d, enum disk_object_state state,
+                         int (*fn) (void *arg, struct dobject *dobj),
+                         void *arg);
+
+#endif /* FARPAGE_DURABLE_H */

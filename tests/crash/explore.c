@@ -1,0 +1,411 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Crashes; see explore.h.
+ *
+ *   world -- run --> record --> points x choices --> worlds -- run --> ...
+ *   depth 0                                          depth 1     to depth 3
+ *
+ * The run of a world of depth 1 and more is a recovery, and what was promised
+ * before must be found; some go on with operations of their own.  Its own
+ * crashes are those inside recovery (and after it).
+ *
+ * I1. What a run does depends on the seed and the path of crashes to it alone,
+ *     so a path can be gone again: the seed of a run is a hash of both.
+ * I2. A world that was seen (media, staging, expectation) is not run again.
+ *
+ * Only so many states of a point are taken when there are more, by the seed;
+ * another seed takes others.
+ */
+
+#include <config.h>
+
+#include "explore.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "sim.h"
+
+/* ---- what was seen ---- */
+
+struct seen {
+  unsigned shift;
+  _Atomic uint64_t place[];
+};
+
+struct seen *
+seen_new (unsigned shift)
+{
+  size_t bytes = sizeof (struct seen) + (sizeof (uint64_t) << shift);
+  struct seen *s = mmap (NULL, bytes, PROT_READ | PROT_WRITE,
+                         MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+  if (s == MAP_FAILED)
+    abort ();
+  s->shift = shift;
+  return s;
+}
+
+void
+seen_free (struct seen *s)
+{
+  munmap (s, sizeof (struct seen) + (sizeof (uint64_t) << s->shift));
+}
+
+bool
+seen_add (struct seen *s, uint64_t hash)
+{
+  uint64_t mask = (UINT64_C (1) << s->shift) - 1;
+
+  hash += hash == 0;
+  for (uint64_t i = hash & mask, tries = 0; tries < 256; tries++) {
+    uint64_t old = 0;
+
+    if (atomic_load (&s->place[i]) == hash)
+      return false;
+    if (atomic_compare_exchange_strong (&s->place[i], &old, hash))
+      return true;
+    if (old == hash)
+      return false;
+    i = (i + 1) & mask;
+  }
+  return false; /* full: better to count too few */
+}
+
+/* ---- time ---- */
+
+static uint64_t
+real_now_ns (void)
+{
+  struct timespec ts;
+
+  clock_gettime (CLOCK_MONOTONIC, &ts);
+  return (uint64_t) ts.tv_sec * 1000000000 + (uint64_t) ts.tv_nsec;
+}
+
+static bool
+is_late (const struct explore *x)
+{
+  return x->deadline_ns != 0 && real_now_ns () > x->deadline_ns;
+}
+
+/* ---- new worlds ---- */
+
+/* What staging was at that time; every event has its save. */
+static struct ram_copy *
+staging_at (const struct run *run, uint64_t at)
+{
+  for (unsigned i = 0; i < run->nr_saves; i++)
+    if (run->saves[i].at == at)
+      return run->saves[i].staging;
+  return NULL;
+}
+
+/* What may be found: before the store was open, what might be before. */
+static void
+expect_after (const struct world *w, const struct run *run,
+              const struct crash *c, struct world *to)
+{
+  enum crash_kind kind = CRASH_MACHINE;
+
+  for (; kind < CRASH_KINDS; kind++) {
+    enum crash_kind from = c->kind == CRASH_MACHINE ? CRASH_MACHINE : kind;
+
+    if (c->at <= run->history.opened)
+      to->expect[kind] = w->expect[from];
+    else
+      model_crash (&run->history, from, c->at, &to->expect[kind]);
+  }
+}
+
+static uint64_t
+world_media_hash (const struct world *w)
+{
+  return hash_add (disks_hash (&w->disks), ram_hash (w->staging));
+}
+
+static void
+world_make (const struct world *w, const struct run *run,
+            const struct states *s, const struct crash *c, struct world *to)
+{
+  *to = (struct world){ .kind = c->kind,
+                        .next_token = run->next_token,
+                        .next_life = run->next_life,
+                        .depth = w->depth + 1 };
+  states_make (s, c->choice, &to->disks);
+  if (c->kind == CRASH_PROCESS)
+    to->staging = ram_ref (staging_at (run, c->at));
+  expect_after (w, run, c, to);
+}
+
+/* ---- telling ---- */
+
+static void
+tell_run (const struct explore *x, const struct world *w, const struct run *run)
+{
+  dprintf (x->fd, "%s\n", w->depth == 0 ? "The run:" : "Then it is opened:");
+  run_print (run, x->fd);
+  if (run->failed) {
+    dprintf (x->fd, "  the store's own last words:\n");
+    run_print_log (x->fd);
+  }
+}
+
+static void
+tell_crash (const struct explore *x, const struct states *s,
+            const struct crash *c)
+{
+  dprintf (x->fd, "  %4llu  THE %s DIES; of the writes in doubt:\n",
+           (unsigned long long) c->at,
+           c->kind == CRASH_MACHINE ? "MACHINE" : "PROCESS");
+  states_print (s, c->choice, x->fd);
+}
+
+/* ---- exploring ---- */
+
+static bool explore_world (struct explore *x, const struct world *w,
+                           const struct op *ops, unsigned nr_ops, uint64_t seed,
+                           struct world *after);
+
+/* What a recovered store is asked to do then: mostly nothing. */
+static unsigned
+ops_after (struct rng *rng, struct op ops[2])
+{
+  static const char *const texts[] = { "wa0+8",   "w!a4+8", "fa",    "ta0+16",
+                                       "wb0+8",   "s",      "ra",    "cc0+16",
+                                       "wa40+24", "za8+8",  "w!b8+8" };
+  unsigned nr = rng_below (rng, 4) == 0 ? 1 + (unsigned) rng_below (rng, 2) : 0;
+
+  for (unsigned i = 0; i < nr; i++)
+    if (op_parse (texts[rng_below (rng, sizeof texts / sizeof texts[0])],
+                  &ops[i]) != 0)
+      abort ();
+  return nr;
+}
+
+/* Count it; true if it was not seen: neither these media, nor with what is
+ * expected of them now.
+ */
+static bool
+is_new (struct explore *x, const struct world *to)
+{
+  uint64_t media = world_media_hash (to);
+
+  x->stat.nr_states++;
+  if (x->seen == NULL)
+    return true;
+  if (seen_add (x->seen, rng_mix (media))) {
+    x->stat.nr_distinct++;
+    x->stat.nr_by_depth[to->depth]++;
+    x->stat.nr_by_kind[to->kind]++;
+  }
+  return seen_add (x->seen,
+                   hash_add (media, expect_hash (&to->expect[to->kind])));
+}
+
+/* One state of one crash.  False: failed. */
+static bool
+explore_state (struct explore *x, const struct world *w, const struct run *run,
+               const struct states *s, const struct crash *c, uint64_t seed)
+{
+  struct rng rng = { hash_add (hash_add (seed, c->at),
+                               (uint64_t) c->choice << 1 | c->kind) };
+  struct op ops[2];
+  struct world to;
+  bool good = true;
+  unsigned nr_ops;
+
+  world_make (w, run, s, c, &to);
+  nr_ops = ops_after (&rng, ops);
+  if (is_new (x, &to) || x->script != NULL) {
+    x->path[x->nr_path++] = *c;
+    good = explore_world (x, &to, ops, nr_ops, rng_next (&rng), NULL);
+    if (good)
+      x->nr_path--;
+  }
+  world_free (&to);
+  return good;
+}
+
+/* How many states of a point are taken, and which: i-th of how many. */
+static unsigned
+nth_state (const struct states *s, unsigned max, unsigned i, uint64_t seed)
+{
+  struct rng rng = { hash_add (seed, s->at * 1000 + i) };
+
+  return max >= s->nr ? i : (unsigned) rng_below (&rng, s->nr);
+}
+
+static bool
+explore_point (struct explore *x, const struct world *w, const struct run *run,
+               const struct states *s, uint64_t seed)
+{
+  unsigned max =
+      x->states_max == 0 || x->states_max > s->nr ? s->nr : x->states_max;
+  bool good = true;
+
+  if (w->depth > 0 && max > x->inner_max)
+    max = x->inner_max;
+  for (unsigned i = 0; i < max && good && !is_late (x); i++) {
+    struct crash c = { s->kind, s->at, nth_state (s, max, i, seed) };
+
+    good = explore_state (x, w, run, s, &c, seed);
+  }
+  return good;
+}
+
+/* Is this point one of those looked at?  After a recovery, some: more if it
+ * did something then.
+ */
+static bool
+is_wanted (const struct explore *x, const struct world *w,
+           const struct run *run, struct rng *rng, unsigned nr_points)
+{
+  if (w->depth == 0)
+    return true;
+  return rng_below (rng, nr_points) < (run->history.nr > 0 ? 5 : 2) &&
+         x->inner_max > 0;
+}
+
+static bool
+explore_crashes (struct explore *x, const struct world *w,
+                 const struct run *run, enum crash_kind kind, uint64_t seed)
+{
+  struct rng rng = { hash_add (seed, kind) };
+  const struct crash *script = NULL;
+  struct states s;
+  uint64_t *points;
+  unsigned nr = states_points (&run->record, kind, &points);
+  bool good = true;
+
+  if (x->script != NULL)
+    script = &x->script[w->depth];
+  states_begin (&s, &run->record, &w->disks, kind);
+  for (unsigned i = 0; i < nr && good && !is_late (x); i++) {
+    bool wanted = is_wanted (x, w, run, &rng, nr);
+
+    if (script != NULL ? script->at != points[i] : !wanted)
+      continue;
+    states_advance (&s, points[i]);
+    if (script == NULL)
+      good = explore_point (x, w, run, &s, seed);
+    else {
+      tell_crash (x, &s, script);
+      good = explore_state (x, w, run, &s, script, seed);
+    }
+  }
+  states_end (&s);
+  free (points);
+  return good;
+}
+
+/* Does the script end here, or want the other kind? */
+static bool
+is_off_script (const struct explore *x, const struct world *w,
+               enum crash_kind kind)
+{
+  return x->script != NULL &&
+         (w->depth >= x->nr_script || x->script[w->depth].kind != kind);
+}
+
+static void
+keep_after (const struct explore *x, const struct run *run, struct world *after)
+{
+  (void) x;
+  *after = (struct world){ .next_token = run->next_token,
+                           .next_life = run->next_life };
+  disks_copy (&after->disks, &run->disks);
+  model_read (&run->history, RECORD_NEVER, &after->expect[CRASH_MACHINE]);
+  after->expect[CRASH_PROCESS] = after->expect[CRASH_MACHINE];
+}
+
+static bool
+explore_world (struct explore *x, const struct world *w, const struct op *ops,
+               unsigned nr_ops, uint64_t seed, struct world *after)
+{
+  struct run_config config = { .subject = x->subject,
+                               .ops = ops,
+                               .nr_ops = nr_ops,
+                               .seed = seed,
+                               .read_all = seed % 16 == 0,
+                               .saves = w->depth < DEPTH_MAX };
+  struct run run;
+  bool good = true;
+
+  alarm (x->run_s_max);
+  run_world (&config, w, &run);
+  alarm (0);
+  x->stat.nr_runs++;
+  if (run.failed) {
+    memcpy (x->why, run.why, sizeof x->why);
+    good = false;
+  }
+  if (x->script != NULL && x->fd >= 0)
+    tell_run (x, w, &run);
+  for (enum crash_kind kind = CRASH_MACHINE;
+       kind < CRASH_KINDS && good && w->depth < DEPTH_MAX; kind++)
+    if (!is_off_script (x, w, kind))
+      good = explore_crashes (x, w, &run, kind, seed);
+  if (good && after != NULL)
+    keep_after (x, &run, after);
+  run_free (&run);
+  return good;
+}
+
+bool
+explore_ops (struct explore *x, const struct world *w, const struct op *ops,
+             unsigned nr_ops, struct world *after)
+{
+  uint64_t seed = x->seed;
+
+  for (unsigned i = 0; i < nr_ops; i++) {
+    char text[64];
+
+    op_print (&ops[i], text, sizeof text);
+    for (const char *c = text; *c != '\0'; c++)
+      seed = hash_add (seed, (uint8_t) *c);
+  }
+  x->nr_path = 0;
+  return explore_world (x, w, ops, nr_ops, seed, after);
+}
+
+/* ---- format ---- */
+
+struct formatter {
+  const struct subject *subject;
+  struct world *world;
+  int err;
+};
+
+static void
+format_main (void *arg)
+{
+  struct formatter *f = arg;
+  struct record record = { 0 };
+  struct volume *v[DISKS_MAX];
+
+  for (unsigned i = 0; i < f->world->disks.nr; i++)
+    disk_open (&f->world->disks.image[i], i, &record, &v[i]);
+  f->err = f->subject->format (v, f->world->disks.nr);
+  for (unsigned i = 0; i < f->world->disks.nr; i++)
+    volume_close (v[i]);
+  record_free (&record);
+}
+
+int
+explore_format (const struct subject *subject, struct world *w)
+{
+  struct formatter f = { subject, w, 0 };
+  struct sim_config config = { .seed = 1, .random_seed = 99 };
+
+  *w = (struct world){ .next_token = 1, .next_life = 1 };
+  w->disks.nr = subject->nr_volumes;
+  for (unsigned i = 0; i < w->disks.nr; i++)
+    image_make (&w->disks.image[i], subject->nr_blocks[i]);
+  return sim_run (&config, format_main, &f) == SIM_DONE ? f.err : EIO;
+}

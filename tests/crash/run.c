@@ -1,0 +1,530 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* One run; see run.h.  explore.c calls it for every state of media.
+ *
+ *   open --> compare with the world's expectation: what is found is sure now
+ *        --> operations, one after the other or by several clients
+ *        --> compare with the model --> check --> close
+ *
+ * All of it is inside the simulator; the record's clock also counts the
+ * beginnings and replies of operations, so that a point on it says what had
+ * been asked, what answered, and what was on the media.
+ *
+ * A run goes on to its end.  A crash is not a run that stops: it is a state of
+ * media made from the record of one that did not.
+ */
+
+#include <config.h>
+
+#include "run.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "log.h"
+#include "sim.h"
+#include "task.h"
+
+#define CLIENTS_MAX      3u
+#define OBJECT_PAGES_MAX 1024u
+#define CHUNK_PAGES      8u
+#define SLEEP_NS         (UINT64_C (6000000000))
+
+/* What the run's tasks share. */
+struct bench {
+  const struct run_config *config;
+  const struct world *world;
+  struct run *run;
+  void *s;
+};
+
+static uint8_t chunk[CHUNK_PAGES * PAGE_BYTES]
+    __attribute__ ((aligned (PAGE_BYTES)));
+
+/* ---- messages ---- */
+
+#define LOG_LINES 12u
+
+static char log_lines[LOG_LINES][256];
+static unsigned nr_log_lines;
+
+static void
+keep_line (void *arg, enum log_level level, const char *text)
+{
+  (void) arg;
+  (void) level;
+  snprintf (log_lines[nr_log_lines++ % LOG_LINES], sizeof log_lines[0], "%s",
+            text);
+}
+
+void
+run_print_log (int fd)
+{
+  unsigned first = nr_log_lines > LOG_LINES ? nr_log_lines - LOG_LINES : 0;
+
+  for (unsigned i = first; i < nr_log_lines; i++)
+    dprintf (fd, "    %s\n", log_lines[i % LOG_LINES]);
+}
+
+static void wrong (struct run *run, const char *fmt, ...)
+    __attribute__ ((format (printf, 2, 3)));
+
+static void
+wrong (struct run *run, const char *fmt, ...)
+{
+  va_list args;
+
+  if (run->failed)
+    return;
+  run->failed = true;
+  va_start (args, fmt);
+  vsnprintf (run->why, sizeof run->why, fmt, args);
+  va_end (args);
+}
+
+/* ---- comparing ---- */
+
+static void
+content_print (const struct content *c, char *to, size_t bytes)
+{
+  size_t at = 0;
+
+  for (unsigned i = 0; i < PAGE_SECTORS && at < bytes; i++)
+    at += (size_t) snprintf (to + at, bytes - at, "%s%u", i > 0 ? " " : "",
+                             c->token[i]);
+}
+
+static void
+page_wrong (struct bench *b, const struct where *at, unsigned name,
+            const struct content *c, const struct expect_page *e)
+{
+  char found[64], allowed[512] = "";
+  size_t len = 0;
+
+  content_print (c, found, sizeof found);
+  for (unsigned i = 0; e != NULL && i < e->nr && len < 440; i++) {
+    len += (size_t) snprintf (allowed + len, sizeof allowed - len, " [");
+    content_print (&e->is[i], allowed + len, sizeof allowed - len);
+    len += strlen (allowed + len);
+    len += (size_t) snprintf (allowed + len, sizeof allowed - len, "]");
+  }
+  wrong (b->run, "page %u of %c has [%s] (operations by sector), allowed:%s",
+         at->pgno, 'a' + name, found, e == NULL ? " zeros" : allowed);
+}
+
+/* One object, and what is expected of each of its pages (NULL: zeros). */
+struct object_view {
+  unsigned name;
+  uint16_t life;
+  uint32_t nr_pages;
+  const struct expect_page *page[OBJECT_PAGES_MAX];
+  bool hole[OBJECT_PAGES_MAX];
+};
+
+static void
+view_object (struct object_view *o, unsigned name, const struct expect *e)
+{
+  memset (o, 0, sizeof *o);
+  o->name = name;
+  o->life = e->name[name].life;
+  o->nr_pages = e->name[name].nr_pages;
+  for (unsigned i = 0; i < e->nr_pages; i++)
+    if (e->page[i].name == name)
+      o->page[e->page[i].pgno] = &e->page[i];
+}
+
+/* Compare one page, and make what it is sure in found (NULL: not wanted). */
+static void
+compare_page (struct bench *b, const struct object_view *o, uint32_t pgno,
+              const uint8_t *page, struct expect *found)
+{
+  const struct expect_page *p = o->page[pgno];
+  struct where at = { o->life, pgno };
+  struct content c = { { 0 } };
+  char why[200];
+  bool is_zero = page[0] == 0 && memcmp (page, page + 1, PAGE_BYTES - 1) == 0;
+
+  if (!is_zero && !content_parse (page, &at, &c, why))
+    wrong (b->run, "page %u of %c: %s", pgno, 'a' + o->name, why);
+  else if (p != NULL ? !expect_allows (p, &c) : !is_zero)
+    page_wrong (b, &at, o->name, &c, p);
+  else if (!is_zero && o->hole[pgno])
+    wrong (b->run, "page %u of %c is not zeros, and block status says hole",
+           pgno, 'a' + o->name);
+  else if (p != NULL && found != NULL)
+    expect_page (found, o->name, pgno)->is[0] = c;
+}
+
+/* Holes are read only if a test wants all, or if they may be something. */
+static bool
+may_skip (const struct bench *b, const struct object_view *o, uint32_t first,
+          uint32_t nr)
+{
+  if (b->config->read_all)
+    return false;
+  for (uint32_t i = first; i < first + nr; i++)
+    if (!o->hole[i] || o->page[i] != NULL)
+      return false;
+  return true;
+}
+
+static void
+compare_object (struct bench *b, struct object_view *o, struct expect *found)
+{
+  const struct subject *subject = b->config->subject;
+  int err = 0;
+
+  if (subject->holes != NULL)
+    err = subject->holes (b->s, o->name, o->nr_pages, o->hole);
+  if (err != 0)
+    wrong (b->run, "block status of %c: %s", 'a' + o->name, strerror (err));
+  for (uint32_t p = 0; p < o->nr_pages && !b->run->failed; p += CHUNK_PAGES) {
+    uint32_t nr = o->nr_pages - p < CHUNK_PAGES ? o->nr_pages - p : CHUNK_PAGES;
+
+    if (may_skip (b, o, p, nr))
+      continue;
+    err = subject->read (b->s, o->name, chunk, (uint64_t) p * PAGE_BYTES,
+                         nr * PAGE_BYTES);
+    if (err != 0)
+      wrong (b->run, "read of pages %u to %u of %c: %s", p, p + nr - 1,
+             'a' + o->name, strerror (err));
+    for (uint32_t i = 0; i < nr && err == 0; i++)
+      compare_page (b, o, p + i, chunk + i * PAGE_BYTES, found);
+  }
+}
+
+static void
+compare_name (struct bench *b, unsigned name, const struct expect *e,
+              struct expect *found)
+{
+  static struct object_view view; /* of one comparing task at a time */
+  const struct expect_name *n = &e->name[name];
+  uint32_t nr_pages = 0;
+  int err = b->config->subject->size (b->s, name, &nr_pages);
+
+  if (err == ENOENT) {
+    if (n->life != 0 && !n->may_be_absent)
+      wrong (b->run, "object %c is gone", 'a' + name);
+  } else if (err != 0)
+    wrong (b->run, "size of %c: %s", 'a' + name, strerror (err));
+  else if (n->life == 0)
+    wrong (b->run, "object %c is there and should not be", 'a' + name);
+  else if (nr_pages != n->nr_pages)
+    wrong (b->run, "object %c has %u pages, not %u", 'a' + name, nr_pages,
+           n->nr_pages);
+  else {
+    if (found != NULL)
+      found->name[name] = (struct expect_name){ n->life, false, nr_pages };
+    view_object (&view, name, e);
+    compare_object (b, &view, found);
+  }
+}
+
+/* found: what is sure from now on. */
+static void
+compare (struct bench *b, const struct expect *e, struct expect *found)
+{
+  for (unsigned i = 0; i < MODEL_NAMES && !b->run->failed; i++)
+    compare_name (b, i, e, found);
+}
+
+/* ---- operations ---- */
+
+static void
+fill (const struct done_op *o, uint8_t *to)
+{
+  for (uint32_t i = 0; i < o->op.nr; i++) {
+    uint32_t sector = o->op.first + i;
+    struct where at = { o->life, sector / PAGE_SECTORS };
+
+    content_fill (o->token, &at, sector % PAGE_SECTORS, to + i * SECTOR_BYTES);
+  }
+}
+
+static int
+do_write (struct bench *b, const struct done_op *o)
+{
+  uint32_t bytes = o->op.nr * SECTOR_BYTES;
+  uint8_t *buf = aligned_alloc (PAGE_BYTES, (bytes + PAGE_MASK) & ~PAGE_MASK);
+  int err;
+
+  if (buf == NULL)
+    abort ();
+  fill (o, buf);
+  err = b->config->subject->write (b->s, o->op.name, buf,
+                                   (uint64_t) o->op.first * SECTOR_BYTES, bytes,
+                                   o->op.fua);
+  memset (buf, 0xee, bytes); /* the reply is out: it is the client's again */
+  free (buf);
+  return err;
+}
+
+static int
+do_op (struct bench *b, const struct done_op *o)
+{
+  const struct subject *subject = b->config->subject;
+  uint64_t off = (uint64_t) o->op.first * SECTOR_BYTES;
+  uint32_t bytes = o->op.nr * SECTOR_BYTES;
+
+  switch (o->op.kind) {
+  case OP_WRITE:
+    return do_write (b, o);
+  case OP_TRIM:
+    return subject->trim (b->s, o->op.name, off, bytes, o->op.fua);
+  case OP_ZERO:
+  case OP_ZERO_RESERVED:
+    return subject->zero (b->s, o->op.name, off, bytes, o->op.kind == OP_ZERO,
+                          o->op.fua);
+  case OP_FLUSH:
+    return subject->flush (b->s, o->op.name);
+  case OP_CREATE:
+    return subject->create (b->s, o->op.name, o->op.nr);
+  case OP_REMOVE:
+    return subject->remove (b->s, o->op.name);
+  default:
+    task_sleep (SLEEP_NS);
+    return 0;
+  }
+}
+
+/* The object's life now; 0: there is none. */
+static uint16_t
+life_now (const struct run *run, unsigned name)
+{
+  struct expect e;
+
+  model_read (&run->history, RECORD_NEVER, &e);
+  return e.name[name].life;
+}
+
+/* An operation that makes no sense is left out: a sequence stays what it is
+ * whatever was done before it.
+ */
+static bool
+makes_sense (const struct op *op, uint16_t life)
+{
+  if (op->kind == OP_SLEEP)
+    return true;
+  return op->kind == OP_CREATE ? life == 0 : life != 0;
+}
+
+static void
+one_op (struct bench *b, const struct op *op)
+{
+  struct run *run = b->run;
+  uint16_t life = life_now (run, op->name);
+  struct done_op *o;
+  int err;
+
+  if (!makes_sense (op, life) || run->history.nr == MODEL_OPS_MAX)
+    return;
+  o = &run->history.op[run->history.nr++];
+  *o = (struct done_op){ .op = *op,
+                         .life = life,
+                         .begin = record_event (&run->record),
+                         .reply = RECORD_NEVER };
+  if (op->kind == OP_WRITE)
+    o->token = run->next_token++;
+  if (op->kind == OP_CREATE)
+    o->life = run->next_life++;
+  err = do_op (b, o);
+  o->error = err;
+  o->reply = record_event (&run->record);
+  sim_point (SIM_POINT_YIELD);
+  if (err != 0)
+    wrong (run, "operation %u: %s", run->history.nr, strerror (err));
+}
+
+struct client {
+  struct bench *bench;
+  unsigned nr;
+};
+
+static void
+client_ops (struct bench *b, unsigned client)
+{
+  for (unsigned i = 0; i < b->config->nr_ops && !b->run->failed; i++)
+    if (b->config->ops[i].client == client)
+      one_op (b, &b->config->ops[i]);
+}
+
+static void
+client_main (void *arg)
+{
+  struct client *c = arg;
+
+  client_ops (c->bench, c->nr);
+}
+
+static void
+all_ops (struct bench *b)
+{
+  struct client clients[CLIENTS_MAX];
+  struct task *tasks[CLIENTS_MAX] = { NULL };
+  unsigned last = 0;
+
+  for (unsigned i = 0; i < b->config->nr_ops; i++)
+    if (b->config->ops[i].client > last)
+      last = b->config->ops[i].client;
+  for (unsigned i = 1; i <= last; i++) {
+    clients[i] = (struct client){ b, i };
+    if (task_start ("client", client_main, &clients[i], &tasks[i]) != 0)
+      abort ();
+  }
+  client_ops (b, 0);
+  for (unsigned i = 1; i <= last; i++)
+    task_join (tasks[i]);
+}
+
+/* ---- the run ---- */
+
+static void
+open_and_compare (struct bench *b)
+{
+  const struct subject *subject = b->config->subject;
+  struct run *run = b->run;
+  struct volume *v[DISKS_MAX];
+  int err;
+
+  for (unsigned i = 0; i < run->disks.nr; i++)
+    disk_open (&run->disks.image[i], i, &run->record, &v[i]);
+  err = subject->open (v, run->disks.nr, &b->s);
+  if (err != 0) {
+    b->s = NULL;
+    wrong (run, "the store does not open: %s", strerror (err));
+    return;
+  }
+  compare (b, &b->world->expect[b->world->kind], &run->history.start);
+  if (!run->failed)
+    run->history.opened = record_event (&run->record);
+}
+
+static void
+check (struct bench *b)
+{
+  const struct subject *subject = b->config->subject;
+  const char *bad = NULL;
+
+  if (!b->run->failed && subject->check != NULL)
+    bad = subject->check (b->s);
+  if (bad != NULL)
+    wrong (b->run, "check: %s", bad);
+  if (b->run->record.changed_under_way)
+    wrong (b->run, "a buffer was changed while it was being written");
+}
+
+static void
+run_main (void *arg)
+{
+  struct bench *b = arg;
+  struct run *run = b->run;
+  struct expect e;
+  int err;
+
+  open_and_compare (b);
+  if (b->s == NULL)
+    return;
+  if (!run->failed)
+    all_ops (b);
+  if (!run->failed && run->history.nr > 0) {
+    model_read (&run->history, RECORD_NEVER, &e);
+    compare (b, &e, NULL);
+  }
+  check (b);
+  err = b->config->subject->close (b->s);
+  if (err != 0)
+    wrong (run, "the store does not close: %s", strerror (err));
+}
+
+/* Before an event: what staging is. */
+static void
+save_staging (void *arg)
+{
+  struct run *run = arg;
+
+  if (run->nr_saves == run->max_saves) {
+    run->max_saves = 2 * run->max_saves + 64;
+    run->saves = realloc (run->saves, run->max_saves * sizeof *run->saves);
+    if (run->saves == NULL)
+      abort ();
+  }
+  run->saves[run->nr_saves++] =
+      (struct run_save){ run->record.clock, ram_save () };
+}
+
+/* A process may die at any time, so some points between the events of media
+ * and requests become events, too.
+ */
+static void
+maybe_event (void *arg)
+{
+  if ((sim_trace () & 31) == 0)
+    record_event (&((struct run *) arg)->record);
+}
+
+static void
+prepare (const struct run_config *config, const struct world *w,
+         struct run *run)
+{
+  memset (run, 0, sizeof *run);
+  run->history.strict = config->subject->strict;
+  run->history.opened = RECORD_NEVER;
+  run->next_token = w->next_token;
+  run->next_life = w->next_life;
+  disks_copy (&run->disks, &w->disks);
+  if (!config->subject->has_staging)
+    return;
+  ram_begin ();
+  ram_restore (w->staging);
+  sim_on_point (maybe_event, run);
+  if (!config->saves)
+    return;
+  run->record.before_event = save_staging;
+  run->record.arg = run;
+}
+
+void
+run_world (const struct run_config *config, const struct world *w,
+           struct run *run)
+{
+  struct sim_config sim = { .seed = config->seed, .random_seed = w->depth };
+  struct bench b = { .config = config, .world = w, .run = run };
+  enum sim_end end;
+
+  prepare (config, w, run);
+  nr_log_lines = 0;
+  log_set (keep_line, NULL);
+  end = sim_run (&sim, run_main, &b);
+  sim_on_point (NULL, NULL);
+  if (run->record.before_event != NULL)
+    save_staging (run); /* of the end */
+  if (config->subject->has_staging)
+    ram_end ();
+  log_set (NULL, NULL);
+  run->trace = sim_trace ();
+  run->steps = sim_steps ();
+  if (end != SIM_DONE) {
+    wrong (run, "the run did not end (told above)");
+    sim_tell (2, end);
+  }
+}
+
+void
+run_free (struct run *run)
+{
+  for (unsigned i = 0; i < run->nr_saves; i++)
+    ram_put (run->saves[i].staging);
+  free (run->saves);
+  record_free (&run->record);
+  disks_free (&run->disks);
+}
+
+void
+world_free (struct world *w)
+{
+  ram_put (w->staging);
+  w->staging = NULL;
+  disks_free (&w->disks);
+}

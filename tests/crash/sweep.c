@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Sequences; see sweep.h.
+ *
+ * The alphabet has each kind of request, and places where the store has seams:
+ * parts of pages, pages that overlap, the edge between two leaves of a map
+ * (256 pages) and between two shards (512), runs that go past the buffers.
+ */
+
+#include <config.h>
+
+#include "sweep.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+static const char *const alphabet[] = {
+  "wa0+8",      /* a page */
+  "wa3+1",      /* a sector of it */
+  "wa4+20",     /* from the middle of one page to that of another */
+  "wa2040+24",  /* over the edge of a leaf: pages 255 to 257 */
+  "wa4000+200", /* many pages, over the edge of a shard */
+  "w!a0+8",     /* durable */
+  "w!a2+4",     /* a durable part */
+  "wa8+16",     /* pages 1 and 2 */
+  "ta0+16",     /* whole pages */
+  "ta2+12",     /* edges too */
+  "ta2040+160", /* a whole end of a leaf, and more */
+  "za8+8",      /* zeros */
+  "Za0+16",     /* zeros, reserved */
+  "z!a4+12",    /* durable zeros */
+  "fa",         /* flush */
+  "wb0+8",      /* another object */
+  "w!b8+8",     /* and durable there */
+  "rb",         /* that object is removed */
+  "cc0+40",     /* a new one is made */
+  "wc0+8",      /* and written */
+  "s",          /* timers: marks, cycles */
+};
+#define LETTERS (sizeof alphabet / sizeof alphabet[0])
+
+static const char *const base_ops[BASES][MODEL_OPS_MAX] = {
+  { "ca0+600", "cb0+520" },
+  { "ca0+600", "cb0+520", "wa0+24", "wa2040+24", "wb0+16", "fa", "wa4000+200",
+    "ta8+8", "wb8+4", "fa", "s", "wa4090+12", "wb4096+8", "za2040+8" },
+};
+
+/* ---- sequences as text ---- */
+
+void
+sweep_print (const struct sweep *s, char *text, size_t bytes)
+{
+  size_t at = (size_t) snprintf (text, bytes, "%u:", s->base_nr);
+
+  for (unsigned i = 0; i < s->nr_ops && at < bytes; i++) {
+    char op[64];
+
+    op_print (&s->ops[i], op, sizeof op);
+    at +=
+        (size_t) snprintf (text + at, bytes - at, "%s%s", i > 0 ? "," : "", op);
+  }
+}
+
+int
+sweep_parse (struct sweep *s, const char *text)
+{
+  char copy[256], *save, *op;
+  int used = 0;
+
+  if (sscanf (text, "%u:%n", &s->base_nr, &used) != 1 || used == 0 ||
+      s->base_nr >= BASES || strlen (text + used) >= sizeof copy)
+    return EINVAL;
+  strcpy (copy, text + used);
+  s->nr_ops = 0;
+  for (op = strtok_r (copy, ",", &save); op != NULL;
+       op = strtok_r (NULL, ",", &save))
+    if (s->nr_ops == SEQUENCE_MAX || op_parse (op, &s->ops[s->nr_ops++]) != 0)
+      return EINVAL;
+  return 0;
+}
+
+void
+sweep_print_path (const struct sweep *s, char *text, size_t bytes)
+{
+  size_t at = 0;
+
+  text[0] = '\0';
+  for (unsigned i = 0; i < s->x.nr_path && at < bytes; i++) {
+    const struct crash *c = &s->x.path[i];
+
+    at += (size_t) snprintf (text + at, bytes - at, "%s%c%llu.%u",
+                             i > 0 ? "/" : "",
+                             c->kind == CRASH_MACHINE ? 'M' : 'P',
+                             (unsigned long long) c->at, c->choice);
+  }
+}
+
+int
+sweep_parse_path (struct crash path[DEPTH_MAX], unsigned *nr, const char *text)
+{
+  *nr = 0;
+  while (*text != '\0') {
+    unsigned long long at;
+    unsigned choice;
+    char kind;
+    int used;
+
+    if (*nr == DEPTH_MAX ||
+        sscanf (text, "%c%llu.%u%n", &kind, &at, &choice, &used) != 3 ||
+        (kind != 'M' && kind != 'P'))
+      return EINVAL;
+    path[(*nr)++] = (struct crash){ kind == 'M' ? CRASH_MACHINE : CRASH_PROCESS,
+                                    at, choice };
+    text += used;
+    text += *text == '/';
+  }
+  return 0;
+}
+
+/* ---- bases ---- */
+
+bool
+sweep_begin (struct sweep *s)
+{
+  struct explore quiet = { .subject = s->x.subject, .fd = -1 };
+  unsigned i;
+
+  for (i = 0; i < BASES; i++) {
+    struct op ops[MODEL_OPS_MAX];
+    struct world empty;
+    unsigned nr = 0;
+    bool good;
+
+    while (nr < MODEL_OPS_MAX && base_ops[i][nr] != NULL) {
+      if (op_parse (base_ops[i][nr], &ops[nr]) != 0)
+        abort ();
+      nr++;
+    }
+    if (explore_format (s->x.subject, &empty) != 0)
+      return false;
+    /* A script of no crash: this run alone. */
+    quiet.script = &(struct crash){ .at = RECORD_NEVER };
+    good = explore_ops (&quiet, &empty, ops, nr, &s->base[i]);
+    world_free (&empty);
+    if (!good) {
+      memcpy (s->x.why, quiet.why, sizeof s->x.why);
+      return false;
+    }
+  }
+  return true;
+}
+
+void
+sweep_end (struct sweep *s)
+{
+  for (unsigned i = 0; i < BASES; i++)
+    world_free (&s->base[i]);
+}
+
+bool
+sweep_one (struct sweep *s)
+{
+  s->nr_sequences++;
+  return explore_ops (&s->x, &s->base[s->base_nr], s->ops, s->nr_ops, NULL);
+}
+
+/* ---- the sweep ---- */
+
+static bool
+is_late (const struct sweep *s)
+{
+  struct timespec ts;
+
+  clock_gettime (CLOCK_MONOTONIC, &ts);
+  return (uint64_t) ts.tv_sec * 1000000000 + (uint64_t) ts.tv_nsec >
+         s->x.deadline_ns;
+}
+
+/* The sequence with this number, of length n. */
+static void
+take (struct sweep *s, unsigned n, uint64_t number)
+{
+  s->base_nr = (unsigned) (number % BASES);
+  number /= BASES;
+  s->nr_ops = n;
+  for (unsigned i = 0; i < n; i++) {
+    if (op_parse (alphabet[number % LETTERS], &s->ops[i]) != 0)
+      abort ();
+    number /= LETTERS;
+  }
+}
+
+uint64_t
+sweep_how_many (unsigned n)
+{
+  uint64_t nr = BASES;
+
+  while (n-- > 0)
+    nr *= LETTERS;
+  return nr;
+}
+
+/* All sequences of one operation, then of two, then of three: each once, in an
+ * order that the seed says.
+ */
+struct all {
+  unsigned n;
+  uint64_t i, nr, at;
+};
+
+static void
+all_begin (const struct sweep *s, struct all *all, unsigned n)
+{
+  all->n = n;
+  all->i = 0;
+  all->nr = sweep_how_many (n);
+  all->at = rng_mix (s->x.seed + n) % all->nr;
+}
+
+/* The next one is this process's; false: there is none any more. */
+static bool
+all_next (struct sweep *s, struct all *all)
+{
+  const uint64_t step = 7919; /* a prime that divides no number of them */
+
+  do {
+    if (all->i == all->nr && all->n == ALL_MAX)
+      return false;
+    if (all->i == all->nr)
+      all_begin (s, all, all->n + 1);
+    all->at = (all->at + step) % all->nr;
+  } while (all->i++ % s->nr_parts != s->part);
+  take (s, all->n, all->at);
+  s->nr_all[all->n]++;
+  return true;
+}
+
+/* Longer ones, some of them by two or three clients at a time. */
+static void
+draw_long (struct sweep *s, struct rng *rng)
+{
+  unsigned n = 4 + (unsigned) rng_below (rng, 3);
+  unsigned clients = 1 + (unsigned) rng_below (rng, 3);
+
+  take (s, n, rng_next (rng));
+  for (unsigned i = 0; i < n; i++)
+    if (s->ops[i].kind != OP_CREATE && s->ops[i].kind != OP_REMOVE &&
+        s->ops[i].name != 1 && s->ops[i].name != 2)
+      s->ops[i].client = (unsigned) rng_below (rng, clients);
+}
+
+/* By turns, so that a short time sees some of each. */
+bool
+sweep_run (struct sweep *s)
+{
+  struct rng rng = { hash_add (s->x.seed, s->part) };
+  struct all all;
+
+  all_begin (s, &all, 1);
+  while (!is_late (s)) {
+    if (all_next (s, &all) && !sweep_one (s))
+      return false;
+    draw_long (s, &rng);
+    if (!is_late (s) && !sweep_one (s))
+      return false;
+  }
+  return true;
+}

@@ -1,0 +1,514 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What the engine is worth, before there is a store: the model's own answers,
+ * crash states of a known record, a correct store that passes, the trivial one
+ * that fails for reasons that are told, and the toy's seeded errors, each
+ * caught.  Also: a failure repeats from its seed and path.
+ */
+
+#include <config.h>
+
+#include "sweep.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#include "sim.h"
+
+static uint64_t seed = 1;
+
+static uint64_t
+now_ns (void)
+{
+  struct timespec ts;
+
+  clock_gettime (CLOCK_MONOTONIC, &ts);
+  return (uint64_t) ts.tv_sec * 1000000000 + (uint64_t) ts.tv_nsec;
+}
+
+/* ---- the model ---- */
+
+static struct history h;
+
+static struct done_op *
+did (enum op_kind kind, uint32_t first, uint32_t nr, uint64_t begin,
+     uint64_t reply)
+{
+  struct done_op *o = &h.op[h.nr++];
+
+  *o = (struct done_op){ .op = { .kind = kind, .first = first, .nr = nr },
+                         .token = (uint16_t) h.nr,
+                         .life = 1,
+                         .begin = begin,
+                         .reply = reply };
+  return o;
+}
+
+static void
+fresh (void)
+{
+  memset (&h, 0, sizeof h);
+  h.start.name[0] = (struct expect_name){ 1, false, 100 };
+}
+
+/* The first sectors' tokens that page 0 may have at a crash: "0,1,2". */
+static const char *
+page0 (enum crash_kind kind, uint64_t at)
+{
+  static char text[256];
+  struct expect e;
+  const struct expect_page *p;
+  bool has[100] = { false };
+
+  model_crash (&h, kind, at, &e);
+  p = expect_find (&e, 0, 0);
+  text[0] = '\0';
+  for (unsigned i = 0; p != NULL && i < p->nr; i++)
+    has[p->is[i].token[0] * 10 + p->is[i].token[1]] = true;
+  for (unsigned i = 0; i < 100; i++)
+    if (has[i])
+      sprintf (text + strlen (text), "%s%u.%u", text[0] != '\0' ? "," : "",
+               i / 10, i % 10);
+  return text;
+}
+
+static void
+test_model_writes (void **state)
+{
+  (void) state;
+  fresh ();
+  did (OP_WRITE, 0, 8, 10, 20);
+  did (OP_WRITE, 0, 8, 30, 40);
+  assert_string_equal (page0 (CRASH_MACHINE, 5), "");
+  assert_string_equal (page0 (CRASH_MACHINE, 15), "0.0,1.1");
+  assert_string_equal (page0 (CRASH_PROCESS, 15), "0.0,1.1");
+  assert_string_equal (page0 (CRASH_MACHINE, 25), "0.0,1.1");
+  assert_string_equal (page0 (CRASH_PROCESS, 25), "1.1");
+  assert_string_equal (page0 (CRASH_MACHINE, 50), "0.0,1.1,2.2");
+  assert_string_equal (page0 (CRASH_PROCESS, 50), "2.2");
+}
+
+static void
+test_model_parts (void **state)
+{
+  (void) state;
+  fresh ();
+  did (OP_WRITE, 0, 1, 10, 20);
+  did (OP_WRITE, 1, 1, 30, 40);
+  /* Never the second alone: it was made over the first. */
+  assert_string_equal (page0 (CRASH_MACHINE, 50), "0.0,1.0,1.2");
+  h.op[1].begin = 15; /* at the same time: then yes */
+  assert_string_equal (page0 (CRASH_MACHINE, 50), "0.0,0.2,1.0,1.2");
+}
+
+static void
+test_model_flush (void **state)
+{
+  struct done_op *f;
+
+  (void) state;
+  fresh ();
+  did (OP_WRITE, 0, 8, 10, 20);
+  f = did (OP_FLUSH, 0, 0, 30, 40);
+  did (OP_WRITE, 0, 8, 50, 60);
+  assert_string_equal (page0 (CRASH_MACHINE, 35), "0.0,1.1");
+  assert_string_equal (page0 (CRASH_MACHINE, 45), "1.1");
+  assert_string_equal (page0 (CRASH_MACHINE, 70), "1.1,3.3");
+  f->begin = 15; /* it began before the reply: it need not cover it */
+  assert_string_equal (page0 (CRASH_MACHINE, 45), "0.0,1.1");
+  f->begin = 30;
+  f->error = 5;
+  assert_string_equal (page0 (CRASH_MACHINE, 45), "0.0,1.1");
+  h.op[0].op.fua = true;
+  assert_string_equal (page0 (CRASH_MACHINE, 45), "1.1");
+  h.op[2].error = 5; /* failed: done or not */
+  assert_string_equal (page0 (CRASH_PROCESS, 70), "1.1,3.3");
+  h.op[2].error = 0;
+  h.strict = true;
+  assert_string_equal (page0 (CRASH_MACHINE, 70), "3.3");
+}
+
+static void
+test_model_trim (void **state)
+{
+  (void) state;
+  fresh ();
+  did (OP_WRITE, 0, 8, 10, 20)->op.fua = true;
+  did (OP_TRIM, 1, 20, 30, 40);
+  assert_string_equal (page0 (CRASH_MACHINE, 50), "1.0,1.1");
+  assert_string_equal (page0 (CRASH_PROCESS, 50), "1.0");
+}
+
+static void
+test_model_names (void **state)
+{
+  struct expect e;
+
+  (void) state;
+  fresh ();
+  did (OP_WRITE, 0, 8, 10, 20)->op.fua = true;
+  did (OP_REMOVE, 0, 0, 30, 40);
+  model_crash (&h, CRASH_MACHINE, 35, &e);
+  assert_true (e.name[0].life == 1 && e.name[0].may_be_absent);
+  assert_non_null (expect_find (&e, 0, 0));
+  model_crash (&h, CRASH_MACHINE, 45, &e);
+  assert_int_equal (e.name[0].life, 0);
+  did (OP_CREATE, 0, 50, 50, 60)->life = 2;
+  model_crash (&h, CRASH_MACHINE, 55, &e);
+  assert_true (e.name[0].life == 2 && e.name[0].may_be_absent);
+  assert_null (expect_find (&e, 0, 0)); /* all zeros */
+  model_crash (&h, CRASH_MACHINE, 65, &e);
+  assert_true (e.name[0].life == 2 && !e.name[0].may_be_absent);
+}
+
+static void
+test_content (void **state)
+{
+  static uint8_t page[PAGE_BYTES];
+  struct where here = { 1, 7 }, there = { 1, 8 }, other = { 2, 7 };
+  struct content c;
+  char why[200];
+
+  (void) state;
+  for (unsigned i = 0; i < PAGE_SECTORS; i++)
+    content_fill (i % 3, &here, i, page + i * SECTOR_BYTES);
+  assert_true (content_parse (page, &here, &c, why));
+  for (unsigned i = 0; i < PAGE_SECTORS; i++)
+    assert_int_equal (c.token[i], i % 3);
+  assert_false (content_parse (page, &there, &c, why));
+  assert_non_null (strstr (why, "operation 1 for life 1, page 7"));
+  assert_false (content_parse (page, &other, &c, why));
+  page[SECTOR_BYTES + 300] ^= 1;
+  assert_false (content_parse (page, &here, &c, why));
+}
+
+/* ---- crash states ---- */
+
+static struct record record;
+static struct image live;
+
+/* Two pages of this byte at block first; times are made by the record. */
+static void
+put (struct volume *v, unsigned first, uint8_t byte, unsigned nr)
+{
+  static uint8_t buf[4 * PAGE_BYTES];
+
+  memset (buf, byte, sizeof buf);
+  assert_int_equal (volume_write (v, first * PAGE_BYTES, buf, nr * PAGE_BYTES),
+                    0);
+}
+
+static void
+states_open (struct volume **v)
+{
+  record_clear (&record);
+  image_make (&live, 64);
+  disk_open (&live, 0, &record, v);
+}
+
+static void
+test_states_subsets (void **state)
+{
+  struct disks start = { .nr = 1 };
+  struct volume *v;
+  struct states s;
+  bool seen[8] = { false };
+
+  (void) state;
+  states_open (&v);
+  image_make (&start.image[0], 64);
+  put (v, 1, 9, 1);
+  assert_int_equal (volume_flush (v), 0);
+  put (v, 1, 1, 1);
+  put (v, 2, 2, 1);
+  put (v, 3, 3, 1);
+  states_begin (&s, &record, &start, CRASH_MACHINE);
+  states_advance (&s, record.clock);
+  assert_int_equal (s.nr_maybe, 3);
+  assert_int_equal (s.nr_whole, 8);
+  for (unsigned i = 0; i < s.nr; i++) {
+    struct disks d;
+    unsigned mask = 0;
+
+    states_make (&s, i, &d);
+    assert_non_null (image_get (&d.image[0], 1)); /* 9 at least */
+    for (unsigned j = 1; j <= 3; j++) {
+      const struct block *b = image_get (&d.image[0], j);
+
+      mask |= (b != NULL && b->data[0] == j && b->data[4095] == j) << (j - 1);
+      if (i < s.nr_whole)
+        assert_true (b == NULL || b->data[0] == b->data[4095]);
+    }
+    if (i < s.nr_whole)
+      seen[mask] = true;
+    disks_free (&d);
+  }
+  for (unsigned i = 0; i < 8; i++)
+    assert_true (seen[i]);
+  states_end (&s);
+  disks_free (&start);
+  volume_close (v);
+  image_free (&live);
+}
+
+/* Of a dead process all that had ended stands. */
+static void
+test_states_process (void **state)
+{
+  struct disks start = { .nr = 1 }, d;
+  struct volume *v;
+  struct states s;
+
+  (void) state;
+  states_open (&v);
+  image_make (&start.image[0], 64);
+  put (v, 1, 1, 1);
+  put (v, 2, 2, 2);
+  states_begin (&s, &record, &start, CRASH_PROCESS);
+  states_advance (&s, record.writes[1].begin + 1);
+  assert_int_equal (s.nr_maybe, 1);
+  states_make (&s, 0, &d);
+  assert_non_null (image_get (&d.image[0], 1));
+  assert_null (image_get (&d.image[0], 2));
+  disks_free (&d);
+  states_advance (&s, record.clock);
+  assert_int_equal (s.nr_maybe, 0);
+  states_make (&s, 0, &d);
+  assert_int_equal (d.image[0].hash, live.hash);
+  disks_free (&d);
+  states_end (&s);
+  disks_free (&start);
+  volume_close (v);
+  image_free (&live);
+}
+
+/* More than eight: no state but of whole writes and torn ones, none missing
+ * of prefixes, one lost and one kept.
+ */
+static void
+test_states_many (void **state)
+{
+  struct disks start = { .nr = 1 };
+  struct volume *v;
+  struct states s;
+  unsigned nr_prefixes = 0, nr_lost = 0, nr_kept = 0, nr_torn = 0;
+
+  (void) state;
+  states_open (&v);
+  image_make (&start.image[0], 64);
+  for (unsigned i = 0; i < 12; i++)
+    put (v, i, (uint8_t) (i + 1), 1);
+  states_begin (&s, &record, &start, CRASH_MACHINE);
+  states_advance (&s, record.clock);
+  for (unsigned i = 0; i < s.nr; i++) {
+    struct disks d;
+    unsigned mask = 0, torn = 0;
+
+    states_make (&s, i, &d);
+    for (unsigned j = 0; j < 12; j++) {
+      const struct block *b = image_get (&d.image[0], j);
+
+      mask |= (b != NULL) << j;
+      torn += b != NULL && memchr (b->data, 0, PAGE_BYTES) != NULL;
+    }
+    assert_in_range (torn, 0, 1);
+    nr_prefixes += torn == 0 && (mask & (mask + 1)) == 0;
+    nr_lost += torn == 0 && __builtin_popcount (mask) == 11;
+    nr_kept += torn == 0 && __builtin_popcount (mask) == 1;
+    nr_torn += torn;
+    disks_free (&d);
+  }
+  assert_true (nr_prefixes >= 13 && nr_lost >= 12 && nr_kept >= 12);
+  assert_true (nr_torn >= 12);
+  states_end (&s);
+  disks_free (&start);
+  volume_close (v);
+  image_free (&live);
+}
+
+/* ---- whole stores ---- */
+
+static bool
+sweep (struct sweep *s, const struct subject *subject, double seconds)
+{
+  memset (s, 0, sizeof *s);
+  s->x.subject = subject;
+  s->x.seed = seed;
+  s->x.seen = seen_new (22);
+  s->x.states_max = 12;
+  s->x.inner_max = 2;
+  s->x.deadline_ns = now_ns () + (uint64_t) (seconds * 1e9);
+  s->nr_parts = 1;
+  return sweep_begin (s) && sweep_run (s);
+}
+
+static void
+sweep_over (struct sweep *s)
+{
+  sweep_end (s);
+  seen_free (s->x.seen);
+}
+
+/* The failure of s again, by its text alone; also told, to a file. */
+static void
+again (struct sweep *s)
+{
+  static char text[256], path[256], told[65536];
+  struct crash script[DEPTH_MAX];
+  struct sweep t = *s;
+  FILE *f = tmpfile ();
+  size_t n;
+
+  sweep_print (s, text, sizeof text);
+  sweep_print_path (s, path, sizeof path);
+  assert_int_equal (sweep_parse (&t, text), 0);
+  assert_int_equal (sweep_parse_path (script, &t.x.nr_script, path), 0);
+  t.x.script = script;
+  t.x.fd = fileno (f);
+  t.x.why[0] = '\0';
+  assert_false (sweep_one (&t));
+  assert_string_equal (t.x.why, s->x.why);
+  rewind (f);
+  n = fread (told, 1, sizeof told - 1, f);
+  told[n] = '\0';
+  assert_non_null (strstr (told, "WRONG: "));
+  assert_true (strstr (told, " DIES") != NULL || t.x.nr_script == 0);
+  fclose (f);
+}
+
+static struct sweep s;
+
+static void
+test_toy_passes (void **state)
+{
+  (void) state;
+  toy_error = TOY_GOOD;
+  if (!sweep (&s, &toy_subject, 3))
+    fail_msg ("%s", s.x.why);
+  print_message ("%llu sequences, %llu states, %llu distinct, %llu runs: "
+                 "%.0f us a run\n",
+                 (unsigned long long) s.nr_sequences,
+                 (unsigned long long) s.x.stat.nr_states,
+                 (unsigned long long) s.x.stat.nr_distinct,
+                 (unsigned long long) s.x.stat.nr_runs,
+                 3e6 / (double) s.x.stat.nr_runs);
+  assert_true (s.x.stat.nr_by_depth[3] > 0);
+  assert_true (s.x.stat.nr_by_kind[CRASH_PROCESS] > 0);
+  sweep_over (&s);
+}
+
+static void
+test_trivial_fails (void **state)
+{
+  (void) state;
+  assert_false (sweep (&s, &trivial_subject, 20));
+  print_message ("trivial: %s\n", s.x.why);
+  /* A page is neither old nor new. */
+  assert_non_null (strstr (s.x.why, "(operations by sector), allowed"));
+  again (&s);
+  sweep_over (&s);
+}
+
+static void
+test_toy_errors (void **state)
+{
+  /* A sign of what was wrong, where there is but one. */
+  static const char *const why[TOY_ERRORS] = {
+    [TOY_NO_FLUSH] = "",         [TOY_NO_CRC] = "sector",
+    [TOY_NO_EPOCH] = "",         [TOY_FUA_IGNORED] = "allowed: [",
+    [TOY_LAZY_NAMES] = "object", [TOY_EARLY_REPLY] = "allowed: [",
+    [TOY_NO_OPEN_FLUSH] = "",    [TOY_EARLY_FLUSH] = "",
+  };
+
+  (void) state;
+  for (toy_error = TOY_GOOD + 1; toy_error < TOY_ERRORS; toy_error++) {
+    uint64_t begin_ns = now_ns ();
+
+    if (sweep (&s, &toy_subject, 60))
+      fail_msg ("toy error %d was not caught", toy_error);
+    print_message ("toy error %d after %.2f s: %s\n", toy_error,
+                   (double) (now_ns () - begin_ns) / 1e9, s.x.why);
+    assert_non_null (strstr (s.x.why, why[toy_error]));
+    again (&s);
+    sweep_over (&s);
+  }
+  toy_error = TOY_GOOD;
+}
+
+/* All of a run is the same from the same seed, another from another. */
+static void
+test_runs_repeat (void **state)
+{
+  struct run_config config = { .subject = &toy_subject };
+  uint64_t traces[20];
+  struct run run;
+
+  (void) state;
+  memset (&s, 0, sizeof s);
+  s.x.subject = &toy_subject;
+  assert_true (sweep_begin (&s));
+  assert_int_equal (sweep_parse (&s, "1:wa0+8,wa4+20@1,fa@1,s,rb,w!a2+4"), 0);
+  config.ops = s.ops;
+  config.nr_ops = s.nr_ops;
+  for (unsigned i = 0; i < 20; i++) {
+    uint64_t hash;
+
+    config.seed = i;
+    run_world (&config, &s.base[1], &run);
+    assert_false (run.failed);
+    traces[i] = run.trace;
+    hash = disks_hash (&run.disks);
+    run_free (&run);
+    free (malloc (i * 100)); /* the heap is not the same */
+    run_world (&config, &s.base[1], &run);
+    assert_int_equal (run.trace, traces[i]);
+    assert_int_equal (disks_hash (&run.disks), hash);
+    run_free (&run);
+    for (unsigned j = 0; j < i; j++)
+      assert_int_not_equal (traces[j], traces[i]);
+  }
+  sweep_end (&s);
+}
+
+static int
+end (void **state)
+{
+  (void) state;
+  record_free (&record);
+  sim_free ();
+  blocks_free ();
+  return 0;
+}
+
+int
+main (void)
+{
+  const struct CMUnitTest tests[] = {
+    cmocka_unit_test (test_model_writes),
+    cmocka_unit_test (test_model_parts),
+    cmocka_unit_test (test_model_flush),
+    cmocka_unit_test (test_model_trim),
+    cmocka_unit_test (test_model_names),
+    cmocka_unit_test (test_content),
+    cmocka_unit_test (test_states_subsets),
+    cmocka_unit_test (test_states_process),
+    cmocka_unit_test (test_states_many),
+    cmocka_unit_test (test_runs_repeat),
+    cmocka_unit_test (test_toy_passes),
+    cmocka_unit_test (test_trivial_fails),
+    cmocka_unit_test (test_toy_errors),
+  };
+  const char *given = getenv ("FARPAGE_SEED");
+
+  if (given != NULL)
+    seed = strtoull (given, NULL, 0);
+  else
+    seed = now_ns ();
+  printf ("seed %llu (FARPAGE_SEED)\n", (unsigned long long) seed);
+  return cmocka_run_group_tests (tests, NULL, end);
+}
