@@ -163,7 +163,7 @@ inner_json (json_t *to, const struct disk_inner *inner)
       continue;
     child = json_object ();
     set_number (child, "child", i);
-    set_pointer (child, "at", &inner->child[i]);
+    set_pointer (child, "blk", &inner->child[i]);
     json_array_append_new (children, child);
   }
   json_object_set_new (to, "children", children);
