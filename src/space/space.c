@@ -472,7 +472,14 @@ space_mark_used (struct space *sp, const struct space_run *run)
     return EINVAL;
   blist_fill (sv->bl, place, run->nr, &taken);
   atomic_store (&sv->nr_free, blist_nr_free (sv->bl));
+  sp->nr_marked += run->nr;
   return 0;
+}
+
+uint64_t
+space_nr_marked (const struct space *sp)
+{
+  return sp->nr_marked;
 }
 
 /* ---- looking ---- */

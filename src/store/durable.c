@@ -76,7 +76,8 @@ cut_objects (struct durable *d, struct change *ch)
     if (dobj->map == NULL || !objmeta_root (dobj->map, &root, &nr_nodes))
       continue;
     count (dobj, counts, nr_nodes);
-    err = objtable_cut_object (d->ot, ch, dobj->place, &root, counts);
+    err = objtable_cut_object (d->ot, ch, dobj->place, dobj->entry.id, &root,
+                               counts);
     if (err)
       return err;
   }
