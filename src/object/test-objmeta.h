@@ -36,7 +36,7 @@ struct rig {
   struct swzone *zone;
   struct swmeta *model;
   int64_t nr_mapped, nr_zero; /* as recovery has counted them */
-  uint64_t serial;
+  _Atomic uint64_t serial;
 };
 
 void

@@ -24,7 +24,6 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "env.h"
 
@@ -535,7 +534,7 @@ fill_entry (struct disk_object *entry, const char *name,
   entry->height =
       tree_height ((nr_pages + DISK_MAP_PAGES - 1) / DISK_MAP_PAGES);
   entry->name_bytes = (uint32_t) strlen (name);
-  entry->created_s = (uint64_t) time (NULL);
+  entry->created_s = env_wall_s ();
   memcpy (entry->name, name, entry->name_bytes);
 }
 

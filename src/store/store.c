@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #include "env.h"
+#include "task.h"
 
 /* Memory that a page's map entry can cost at worst: a swblock, a node and
  * their share of the tree for one page alone.
@@ -292,7 +293,7 @@ store_hold (struct store *s, uint64_t timeout_ns)
   while (any_under_way (s)) {
     if (env_now_ns () >= deadline_ns)
       return false;
-    usleep (1000);
+    task_sleep (NS_PER_MS);
   }
   return true;
 }

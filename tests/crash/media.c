@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Media for the simulator; see disk.h.  run.c opens them, states.c makes new
+/* Media for the simulator; see media.h.  run.c opens them, states.c makes new
  * images from a record.
  *
- *   image: block block block ...      a crash state differs from its base in
- *            |     |     |            a few blocks: it costs a row of pointers
- *            v     v     v
- *          {refs, hash, 4096 bytes}
+ *   image --> row --> block block block ..   a crash state differs from its
+ *       '--> row     {refs, hash, bytes}      base in a few rows; others are
+ *            ...                              shared
  *
  * Why not the memory volume under the fault volume: a state would be a copy of
  * all bytes, and its hash a walk over them.
@@ -20,7 +19,7 @@
 
 #include <config.h>
 
-#include "disk.h"
+#include "media.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -112,33 +111,68 @@ blocks_free (void)
 
 /* ---- images ---- */
 
+static unsigned
+nr_rows (const struct image *im)
+{
+  return (im->nr + ROW_BLOCKS - 1) / ROW_BLOCKS;
+}
+
 void
 image_make (struct image *im, unsigned nr)
 {
   im->nr = nr;
   im->hash = 0;
-  im->block = must (calloc (nr, sizeof *im->block));
+  im->row = must (calloc (nr_rows (im), sizeof *im->row));
 }
 
 void
 image_copy (struct image *to, const struct image *from)
 {
-  to->nr = from->nr;
-  to->hash = from->hash;
-  to->block = must (malloc (from->nr * sizeof *to->block));
-  memcpy (to->block, from->block, from->nr * sizeof *to->block);
-  for (unsigned i = 0; i < to->nr; i++)
-    block_ref (to->block[i]);
+  *to = *from;
+  to->row = must (malloc (nr_rows (from) * sizeof *to->row));
+  for (unsigned i = 0; i < nr_rows (from); i++) {
+    to->row[i] = from->row[i];
+    if (to->row[i] != NULL)
+      to->row[i]->refs++;
+  }
+}
+
+static void
+row_put (struct row *row)
+{
+  if (row == NULL || --row->refs > 0)
+    return;
+  for (unsigned i = 0; i < ROW_BLOCKS; i++)
+    block_put (row->block[i]);
+  free (row);
 }
 
 void
 image_free (struct image *im)
 {
-  for (unsigned i = 0; i < im->nr; i++)
-    block_put (im->block[i]);
-  free (im->block);
-  im->block = NULL;
-  im->nr = 0;
+  for (unsigned i = 0; i < nr_rows (im); i++)
+    row_put (im->row[i]);
+  free (im->row);
+  *im = (struct image){ 0 };
+}
+
+/* The row is this image's alone from now on. */
+static struct row *
+own_row (struct row **rowp)
+{
+  struct row *old = *rowp, *row;
+
+  if (old != NULL && old->refs == 1)
+    return old;
+  row = must (calloc (1, sizeof *row));
+  if (old != NULL)
+    *row = *old;
+  row->refs = 1;
+  for (unsigned i = 0; i < ROW_BLOCKS; i++)
+    block_ref (row->block[i]);
+  row_put (old);
+  *rowp = row;
+  return row;
 }
 
 static uint64_t
@@ -150,10 +184,13 @@ share (unsigned i, const struct block *b)
 void
 image_set (struct image *im, unsigned i, struct block *b)
 {
+  struct block **place =
+      &own_row (&im->row[i / ROW_BLOCKS])->block[i % ROW_BLOCKS];
+
   block_ref (b);
-  im->hash += share (i, b) - share (i, im->block[i]);
-  block_put (im->block[i]);
-  im->block[i] = b;
+  im->hash += share (i, b) - share (i, *place);
+  block_put (*place);
+  *place = b;
 }
 
 /* ---- the record ---- */
@@ -247,7 +284,7 @@ read_blocks (struct disk *d, struct vio *io)
 
   d->record->nr_reads++;
   for (unsigned i = 0; i < io->bytes >> PAGE_SHIFT; i++) {
-    const struct block *b = d->image->block[first + i];
+    const struct block *b = image_get (d->image, first + i);
     uint8_t *to = page_of (io, i);
 
     if (b != NULL)
@@ -303,9 +340,10 @@ disk_flush (struct volume *v)
 {
   struct disk *d = disk_of (v);
   struct record *r = d->record;
-  unsigned nr = r->nr_flushes++;
+  unsigned nr = r->nr_flushes;
 
   r->flushes = grown (r->flushes, nr, 1, &r->max_flushes, sizeof *r->flushes);
+  r->nr_flushes++;
   r->flushes[nr] = (struct rec_flush){ .volume = d->number,
                                        .begin = record_event (r),
                                        .end = RECORD_NEVER };

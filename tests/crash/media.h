@@ -3,8 +3,8 @@
  * such an image, and the record of what was written and flushed when.
  */
 
-#ifndef FARPAGE_CRASH_DISK_H
-#define FARPAGE_CRASH_DISK_H
+#ifndef FARPAGE_CRASH_MEDIA_H
+#define FARPAGE_CRASH_MEDIA_H
 
 #include "types.h"
 #include "volume.h"
@@ -19,16 +19,31 @@ struct block {
   uint8_t data[PAGE_BYTES] __attribute__ ((aligned (64)));
 };
 
+/* Blocks in rows, so that a copy shares all and a change copies one row. */
+#define ROW_BLOCKS 64u
+struct row {
+  unsigned refs;
+  struct block *block[ROW_BLOCKS]; /* NULL: zeros */
+};
+
 struct image {
-  unsigned nr;          /* blocks */
-  uint64_t hash;        /* of all content, by place */
-  struct block **block; /* NULL: zeros */
+  unsigned nr;      /* blocks */
+  uint64_t hash;    /* of all content, by place */
+  struct row **row; /* NULL: zeros */
 };
 
 extern void image_make (struct image *im, unsigned nr); /* all zeros */
 extern void image_copy (struct image *to, const struct image *from);
 extern void image_free (struct image *im);
 extern void image_set (struct image *im, unsigned i, struct block *b);
+
+static inline struct block *
+image_get (const struct image *im, unsigned i)
+{
+  const struct row *row = im->row[i / ROW_BLOCKS];
+
+  return row != NULL ? row->block[i % ROW_BLOCKS] : NULL;
+}
 
 /* A reference to a block with this content; NULL: it is all zeros. */
 extern struct block *block_new (const void *data);
@@ -60,6 +75,9 @@ struct record {
   unsigned max_writes, max_flushes, max_blocks;
   unsigned nr_reads;
   bool changed_under_way; /* a buffer changed while it was being written */
+  /* Called before the clock moves; may be NULL. */
+  void (*before_event) (void *arg);
+  void *arg;
 };
 
 extern void record_clear (struct record *r);
@@ -67,6 +85,8 @@ extern void record_free (struct record *r);
 static inline uint64_t
 record_event (struct record *r)
 {
+  if (r->before_event != NULL)
+    r->before_event (r->arg);
   return r->clock++;
 }
 
@@ -79,4 +99,4 @@ record_event (struct record *r)
 extern int disk_open (struct image *im, unsigned number, struct record *r,
                       struct volume **vp);
 
-#endif /* FARPAGE_CRASH_DISK_H */
+#endif /* FARPAGE_CRASH_MEDIA_H */
