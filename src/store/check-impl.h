@@ -190,4 +190,12 @@ extern int check_pages (struct check *c);
 extern void check_data_add (struct check *c, uint64_t tree, pgno_t pgno,
                             uint64_t blk, uint32_t crc);
 
+/* ---- check-undo.c ---- */
+
+/* Write what these blocks (blk with the volume's number) of c->bare hold into
+ * a new file; durable on return.
+ */
+extern int check_undo_write (struct check *c, const char *path,
+                             const uint64_t *blks, uint64_t nr);
+
 #endif /* FARPAGE_CHECK_IMPL_H */

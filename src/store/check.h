@@ -98,6 +98,38 @@ struct check_report {
 extern int check_run (const struct check_config *config,
                       struct check_report *report);
 
+/* ---- repairing ---- */
+
+struct check_repair {
+  bool lose_pages;       /* pages that are lost may become holes */
+  const char *undo_path; /* a file that is not there yet */
+  /* All has been decided and nothing is written yet: nr_blocks will be, of
+   * which the undo file keeps what they hold; after is what a check will find
+   * then.  False: do not.
+   */
+  bool (*go) (void *arg, uint64_t nr_blocks, const struct check_report *after);
+};
+
+/* Look the store through as check_run () does, telling of each finding what
+ * will be done about it; put it right in memory; look that through; write what
+ * the blocks hold into the undo file, durably; then write the blocks.  Those
+ * are as they were, as they will be, or both in an order that a second repair
+ * (or check_restore ()) makes good, whenever it is interrupted.
+ *
+ * *nr_written 0: there was nothing to be repaired, or go () said no; then there
+ * is no undo file.  Errors as check_run (), EEXIST, EIO, and what opening the
+ * undo file can fail with.
+ */
+extern int check_repair (const struct check_config *config,
+                         const struct check_repair *repair,
+                         struct check_report *report, uint64_t *nr_written);
+
+/* Put back what an undo file has.  EUCLEAN: it is not whole.  EINVAL: it is no
+ * undo file, or of other volumes.  Told in the log.
+ */
+extern int check_restore (const char *undo_path, struct volume *const *volumes,
+                          unsigned nr_volumes, uint64_t *nr_written);
+
 /* For a simulator, on images of volumes that nobody has open: NULL, or the
  * first thing that is wrong (good until the next call).  A store that was not
  * closed is recovered in memory if recover is set, else only its superblocks
