@@ -9,7 +9,9 @@
 
 #include "test-meta.h"
 
+#include "freemap.h"
 #include "objmeta-impl.h"
+#include "parked.h"
 
 #define OBJECT_ID DISK_TREE_FIRST
 #define RUNS_MAX  SHARD_PAGES
