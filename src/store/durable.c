@@ -350,7 +350,7 @@ make_buffers (struct store *s, struct durable *d)
   };
   int err;
 
-  if (s->config.staging_dir != NULL) {
+  if (s->config.staging_dir != NULL && !s->config.readonly) {
     memcpy (stc.uuid, d->supers.root.uuid, sizeof stc.uuid);
     err = staging_create (&stc, &d->staging);
     if (err)
