@@ -390,7 +390,7 @@ format_main (void *arg)
   struct volume *v[DISKS_MAX];
 
   for (unsigned i = 0; i < f->world->disks.nr; i++)
-    disk_open (&f->world->disks.image[i], i, &record, &v[i]);
+    media_open (&f->world->disks.image[i], i, &record, &v[i]);
   f->err = f->subject->format (v, f->world->disks.nr);
   for (unsigned i = 0; i < f->world->disks.nr; i++)
     volume_close (v[i]);

@@ -53,6 +53,8 @@ extern void blocks_free (void);          /* those that nobody has */
 
 /* ---- the record of a run: one clock for all its events ---- */
 
+struct media_fault;
+
 #define RECORD_NEVER UINT64_MAX
 
 struct rec_write {
@@ -73,12 +75,66 @@ struct record {
   struct block **blocks;
   unsigned nr_writes, nr_flushes, nr_blocks;
   unsigned max_writes, max_flushes, max_blocks;
-  unsigned nr_reads;
-  bool changed_under_way; /* a buffer changed while it was being written */
+  uint64_t nr_io;            /* transfers and flushes */
+  char *io;                  /* [nr_io] enum media_op; NULL: not wanted */
+  struct media_fault *fault; /* NULL: none */
+  bool changed_under_way;    /* a buffer changed while it was being written */
   /* Called before the clock moves; may be NULL. */
   void (*before_event) (void *arg);
   void *arg;
 };
+
+/* ---- faults ---- */
+
+enum media_fault_kind {
+  MEDIA_EIO,         /* one transfer fails */
+  MEDIA_EIO_EVER,    /* so does every later one there */
+  MEDIA_ENOSPC,      /* one write finds no space */
+  MEDIA_SHORT,       /* half of a write is done, then it fails */
+  MEDIA_FLIP,        /* a bit of what is read is turned, once */
+  MEDIA_LOST,        /* a write is said to be done, and is not */
+  MEDIA_MISDIRECTED, /* a write is done somewhere else */
+  MEDIA_STALE,       /* what is read was there before the last write */
+  MEDIA_FLUSH,       /* a flush fails; the next ones would not */
+  MEDIA_VANISH,      /* nothing works any more on this volume */
+  MEDIA_FAULTS
+};
+extern const char *const media_fault_names[MEDIA_FAULTS];
+
+/* One fault, at the transfer or flush with this number (all volumes counted
+ * together, from 0).
+ */
+struct media_fault {
+  enum media_fault_kind kind;
+  uint64_t at;
+  const struct image *start; /* of each volume, for MEDIA_STALE */
+  bool hit;
+  unsigned volume, first, nr; /* where, if hit */
+};
+
+/* What may happen to a transfer: an error, or 0, and how it is done. */
+enum media_way {
+  WAY_WHOLE,
+  WAY_NOT,
+  WAY_HALF,
+  WAY_FLIPPED,
+  WAY_ELSEWHERE,
+  WAY_STALE
+};
+
+enum media_op {
+  MEDIA_READ = 'r',
+  MEDIA_WRITE = 'w',
+  MEDIA_SYNC = 'f'
+};
+
+/* Does this fault mean something for such an operation? */
+extern bool media_fault_fits (enum media_fault_kind kind, enum media_op op);
+/* The operation number `at` comes; the way it goes, and its error. */
+extern enum media_way media_fault_take (struct media_fault *f, uint64_t at,
+                                        enum media_op op, unsigned volume,
+                                        unsigned first, unsigned nr,
+                                        int *error);
 
 extern void record_clear (struct record *r);
 extern void record_free (struct record *r);
@@ -96,7 +152,7 @@ record_event (struct record *r)
  * sees it: what was written is there).  Each read, write and flush is a point
  * of the simulator; writes and flushes go into the record.
  */
-extern int disk_open (struct image *im, unsigned number, struct record *r,
-                      struct volume **vp);
+extern int media_open (struct image *im, unsigned number, struct record *r,
+                       struct volume **vp);
 
 #endif /* FARPAGE_CRASH_MEDIA_H */

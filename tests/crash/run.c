@@ -389,7 +389,7 @@ open_and_compare (struct bench *b)
   int err;
 
   for (unsigned i = 0; i < run->disks.nr; i++)
-    disk_open (&run->disks.image[i], i, &run->record, &v[i]);
+    media_open (&run->disks.image[i], i, &run->record, &v[i]);
   err = subject->open (v, run->disks.nr, &b->s);
   if (err != 0) {
     b->s = NULL;

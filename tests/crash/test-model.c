@@ -208,7 +208,7 @@ states_open (struct volume **v)
 {
   record_clear (&record);
   image_make (&live, 64);
-  disk_open (&live, 0, &record, v);
+  media_open (&live, 0, &record, v);
 }
 
 static void
