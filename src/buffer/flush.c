@@ -153,17 +153,20 @@ wait_enter (struct flush *fl, unsigned nr_nodes)
 int
 change_begin (struct flush *fl, unsigned nr_nodes, struct change *ch)
 {
-  int err = 0;
-
   assert (nr_nodes <= CHANGE_NODES_MAX);
   ch->lsn = 0;
   ch->quiet = false;
   ch->nr_nodes = nr_nodes;
   if (flush_failed (fl))
     return EIO;
-  if (!try_enter (fl, nr_nodes))
-    err = wait_enter (fl, nr_nodes);
-  return err;
+  if (try_enter (fl, nr_nodes))
+    return 0;
+  /* While we tried, whoever closes the gate may have counted us. */
+  if (atomic_load (&fl->closed)) {
+    LOCK_SCOPE (&fl->gate_lock);
+    cond_broadcast (&fl->gate_changed);
+  }
+  return wait_enter (fl, nr_nodes);
 }
 
 void
