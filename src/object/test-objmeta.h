@@ -9,7 +9,9 @@
 
 #include "test-meta.h"
 
+#include "freemap.h"
 #include "objmeta-impl.h"
+#include "parked.h"
 
 #define OBJECT_ID DISK_TREE_FIRST
 #define RUNS_MAX  SHARD_PAGES
@@ -37,7 +39,7 @@ struct rig {
   struct swzone *zone;
   struct swmeta *model;
   int64_t nr_mapped, nr_zero; /* as recovery has counted them */
-  uint64_t serial;
+  _Atomic uint64_t serial;
 };
 
 void

@@ -24,7 +24,6 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "env.h"
 
@@ -192,7 +191,9 @@ unlink_object (struct durable *d, struct dobject *dobj)
 static void
 free_object (struct dobject *dobj)
 {
-  if (dobj->map != NULL && dobj->o == NULL)
+  if (dobj->owned)
+    object_destroy (dobj->o);
+  else if (dobj->map != NULL && dobj->o == NULL)
     map_durable_ops.destroy (dobj->map);
   free (dobj);
 }
@@ -349,7 +350,7 @@ make_buffers (struct store *s, struct durable *d)
   };
   int err;
 
-  if (s->config.staging_dir != NULL) {
+  if (s->config.staging_dir != NULL && !s->config.readonly) {
     memcpy (stc.uuid, d->supers.root.uuid, sizeof stc.uuid);
     err = staging_create (&stc, &d->staging);
     if (err)
@@ -386,8 +387,8 @@ recover (struct store *s, struct durable *d)
   int err = 0;
 
   if (old_id != 0 && s->config.staging_dir != NULL)
-    err = staging_open (s->config.staging_dir, d->supers.root.uuid, old_id,
-                        &old);
+    err =
+        staging_open (s->config.staging_dir, d->supers.root.uuid, old_id, &old);
   if (err == ENOENT)
     err = 0;
   if (err == 0)
@@ -532,18 +533,17 @@ fill_entry (struct disk_object *entry, const char *name,
   entry->flags = (config->shared ? DISK_OBJECT_SHARED : 0) |
                  (config->reserved ? DISK_OBJECT_RESERVED : 0) |
                  (config->unnamed ? DISK_OBJECT_UNNAMED : 0);
-  entry->height =
-      tree_height ((nr_pages + DISK_MAP_PAGES - 1) / DISK_MAP_PAGES);
+  entry->height = objmeta_height (nr_pages);
   entry->name_bytes = (uint32_t) strlen (name);
-  entry->created_s = (uint64_t) time (NULL);
+  entry->created_s = env_wall_s ();
   memcpy (entry->name, name, entry->name_bytes);
 }
 
 static int
-put_entry (struct durable *d, struct dobject *dobj)
+put_entry (struct durable *d, uint64_t place, const struct disk_object *entry)
 {
   uint64_t lsn;
-  int err = objtable_put (d->ot, dobj->place, &dobj->entry, &lsn);
+  int err = objtable_put (d->ot, place, entry, &lsn);
 
   return err ? err : flush_commit (d->fl, lsn);
 }
@@ -569,7 +569,7 @@ durable_create (struct durable *d, const char *name,
   lock_acquire (&d->lock);
   dobj = find_id (d, entry.id);
   lock_release (&d->lock);
-  err = put_entry (d, dobj);
+  err = put_entry (d, place, &entry);
   if (err) {
     unlink_object (d, dobj);
     free_object (dobj);
@@ -577,6 +577,12 @@ durable_create (struct durable *d, const char *name,
   }
   *dop = dobj;
   return 0;
+}
+
+static pgno_t
+object_pages (const struct dobject *dobj)
+{
+  return ((dobj->entry.size_bytes - 1) >> PAGE_SHIFT) + 1;
 }
 
 int
@@ -593,6 +599,8 @@ durable_map (struct durable *d, struct dobject *dobj, struct object_config *oc)
   oc->map = dobj->map;
   oc->nr_mapped = (uint64_t) dobj->nr_mapped;
   oc->nr_zero = (uint64_t) dobj->nr_zero;
+  oc->nr_nodes_reserved =
+      objmeta_nodes_max (object_pages (dobj)) - objmeta_nr_nodes (dobj->map);
   oc->staged = d->staging != NULL;
   oc->strict = d->s->config.durability == STORE_STRICT;
   return 0;
@@ -602,11 +610,14 @@ void
 durable_attach (struct durable *d, struct dobject *dobj, struct object *o)
 {
   LOCK_SCOPE (&d->lock);
-  if (o == NULL && dobj->o != NULL) {
-    dobj->nr_mapped = (int64_t) object_nr_mapped (dobj->o);
-    dobj->nr_zero = (int64_t) object_nr_zero (dobj->o);
-  }
   dobj->o = o;
+}
+
+void
+durable_keep (struct durable *d, struct dobject *dobj)
+{
+  LOCK_SCOPE (&d->lock);
+  dobj->owned = true;
 }
 
 int
@@ -615,18 +626,15 @@ durable_remove (struct durable *d, struct dobject *dobj)
   lock_acquire (&d->lock);
   dobj->entry.state = DISK_OBJECT_DYING;
   lock_release (&d->lock);
-  return put_entry (d, dobj);
+  return put_entry (d, dobj->place, &dobj->entry);
 }
 
 int
 durable_forget (struct durable *d, struct dobject *dobj)
 {
-  int err;
+  static const struct disk_object empty;
+  int err = put_entry (d, dobj->place, &empty);
 
-  lock_acquire (&d->lock);
-  memset (&dobj->entry, 0, sizeof dobj->entry);
-  lock_release (&d->lock);
-  err = put_entry (d, dobj);
   if (err)
     return err;
   unlink_object (d, dobj);
