@@ -137,6 +137,8 @@ wait_enter (struct flush *fl, unsigned nr_nodes)
   bool entered = false;
 
   atomic_fetch_add (&fl->nr_waiting, 1);
+  /* For a moment we were inside: somebody may have gone to wait for that. */
+  gate_look (fl);
   while (!entered && !flush_failed (fl)) {
     if (!atomic_load (&fl->closed))
       want_room (fl);
