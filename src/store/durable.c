@@ -341,6 +341,10 @@ durable_open (struct store *s)
     err = recover (s, d);
   if (err == 0)
     err = parked_create (s->space, d->fl, &d->pk);
+  /* Maps that recovery has made had nowhere to park. */
+  for (struct dobject *o = d->objects; o != NULL && err == 0; o = o->next)
+    if (o->map != NULL)
+      objmeta_set_parked (o->map, d->pk);
   if (err == 0)
     err = take_used (s, d);
   return err;
