@@ -168,7 +168,7 @@ put_log (uint64_t first)
   record ((struct disk_rec){ .type = DISK_REC_MAP,
                              .object = 0x1000,
                              .pgno = 7,
-                             .word = UINT64_C (1) << 60 | 800,
+                             .word = 800,
                              .nr = 3 },
           crcs, sizeof crcs);
   record ((struct disk_rec){ .type = DISK_REC_ZERO, .pgno = 20, .nr = 10 },
