@@ -217,16 +217,6 @@ forget_objects (struct durable *d)
   memset (d->by_id, 0, sizeof d->by_id);
 }
 
-/* Recovery had maps of its own, that parked nothing; the table says now what
- * they have come to.
- */
-static int
-reload_objects (struct durable *d)
-{
-  forget_objects (d);
-  return dobjects_load (d);
-}
-
 static void
 tell_report (const struct recover_report *r, uint64_t begin_ns)
 {
@@ -256,8 +246,6 @@ recover (struct store *s, struct durable *d)
   if (err == 0)
     err =
         recover_run (d->fl, &d->supers, old, &durable_recover_ops, d, &report);
-  if (err == 0 && !report.clean)
-    err = reload_objects (d);
   /* All that was in the old file is on the media. */
   if (err == 0 && d->staging != NULL)
     err = staging_publish (d->staging);
