@@ -22,6 +22,7 @@ struct runs {
 /* What objmeta.c knows under these names is in the space layer elsewhere. */
 struct freemap {
   struct meta *m;
+  _Atomic uint64_t nr_notes;
 };
 struct parked {
   struct meta *m;
@@ -42,6 +43,7 @@ struct rig {
 void
 freemap_note (struct freemap *fm, const struct space_run *run, bool used)
 {
+  fm->nr_notes++;
   for (uint64_t i = 0; i < run->nr; i++)
     meta_note (fm->m, run->blk + i, used);
 }
