@@ -163,7 +163,7 @@ inner_json (json_t *to, const struct disk_inner *inner)
       continue;
     child = json_object ();
     set_number (child, "child", i);
-    set_pointer (child, "at", &inner->child[i]);
+    set_pointer (child, "blk", &inner->child[i]);
     json_array_append_new (children, child);
   }
   json_object_set_new (to, "children", children);
@@ -306,7 +306,7 @@ map_record_json (json_t *to, const struct disk_rec *rec)
   json_t *crcs = json_array ();
   char text[16];
 
-  json_object_set_new (to, "block", item_block (swmeta_blkno (rec->word)));
+  json_object_set_new (to, "block", item_block (rec->word));
   for (uint32_t i = 0; i < rec->nr && i < room; i++) {
     snprintf (text, sizeof text, "0x%08" PRIx32, crc[i]);
     json_array_append_new (crcs, json_string (text));

@@ -4,7 +4,8 @@
  * A walk goes down from a root pointer.  What a pointer leads to must be the
  * node it ought to be (address, tree, level, index, cycle, CRC); one that is
  * not is printed as bad, and nothing behind it is followed.  So levels fall on
- * every way and a walk ends; DUMP_LINKS_MAX bounds how many ways there are.
+ * every way, no two ways lead to one node (it has one index), and a walk ends;
+ * DUMP_LINKS_MAX is there for when this is wrong.
  */
 
 #include <config.h>

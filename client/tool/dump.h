@@ -7,10 +7,10 @@
 #include "item.h"
 #include "volumes.h"
 
-/* Nodes that are followed, at most: a damaged tree may have as many ways
- * through it as it likes.
+/* Nodes that are followed, at most: more than any volumes have room for in a
+ * life's time of printing.
  */
-#define DUMP_LINKS_MAX (1u << 20)
+#define DUMP_LINKS_MAX (1u << 26)
 
 struct dump {
   struct volumes vs;

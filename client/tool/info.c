@@ -153,9 +153,9 @@ print_root (const struct look *look)
   printf ("  state   %s\n", state_text (look));
   printf ("  cycle   %" PRIu64 "\n", p->cycle);
   printf ("  log     %s from block %" PRIu64 "; redo from %" PRIu64
-          ", durable to %" PRIu64 ", closed at %" PRIu64 "\n",
+          ", durable to %" PRIu64 "\n",
           size_human (p->ring_blocks * DISK_BLOCK_BYTES, text), p->ring_first,
-          p->redo_lsn, p->durable_lsn, p->next_lsn);
+          p->redo_lsn, p->durable_lsn);
   if (p->table.blk == 0)
     printf ("  disks   none\n");
   else

@@ -23,7 +23,8 @@
 const struct option options[NR_OPTIONS] = {
   [OPT_RESERVE] = { "reserve", NULL, "set space for all of it aside now" },
   [OPT_SHARED] = { "shared", NULL, "several clients may write at a time" },
-  [OPT_FORCE] = { "force", NULL, "even if it is open, or holds other data" },
+  [OPT_FORCE] = { "force", NULL,
+                  "even if it is open (rm) or holds data (format)" },
   [OPT_FOLLOW] = { "follow", NULL, "then print events as they come" },
   [OPT_SIZE] = { "size", "SIZE",
                  "make files of this size where there are none" },

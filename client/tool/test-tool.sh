@@ -81,7 +81,7 @@ serve ()
 usage ()
 {
   expect 2 '' "no command .see 'farpage --help'"
-  expect 2 '' "unknown command 'format'" format
+  expect 2 '' "unknown command 'frob'" frob
   expect 2 '' "unknown option '--bad'" --bad
   expect 2 '' "unknown option '-h'" -h
   expect 2 '' "unknown option '--json'" --json ls
@@ -111,7 +111,7 @@ usage ()
   expect 2 '' "unknown command '.a.'" $'\na\e'
   expect 0 '^farpage [0-9]' '' --version
   expect 0 '^Usage: farpage COMMAND' '' --help
-  for command in create rm ls stat stop; do
+  for command in create rm ls stat stop format info dump; do
     expect 0 "^Usage: farpage $command" '' $command --help
   done
 }

@@ -15,7 +15,7 @@
 #include <time.h>
 
 #define READS_MAX    3
-#define READ_WAIT_NS 20000000
+#define READ_WAIT_NS 5000000
 
 static void
 tell (void *arg, enum log_level level, const char *text)
@@ -88,7 +88,7 @@ volumes_super (struct volume *v, struct disk_super *best,
     err = super_read (v, best, errors);
     for (unsigned i = 0; i < DISK_SUPER_SLOTS; i++)
       bad |= errors[i] != NULL;
-    if (!bad || err == ENOENT)
+    if (!bad || err == ENOENT || n + 1 == READS_MAX)
       break;
     nanosleep (&wait, NULL);
   }

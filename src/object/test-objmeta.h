@@ -9,7 +9,9 @@
 
 #include "test-meta.h"
 
+#include "freemap.h"
 #include "objmeta-impl.h"
+#include "parked.h"
 
 #define OBJECT_ID DISK_TREE_FIRST
 #define RUNS_MAX  SHARD_PAGES
@@ -23,6 +25,7 @@ struct runs {
 struct freemap {
   struct meta *m;
   _Atomic uint64_t nr_notes;
+  atomic_uint nr_inside;
 };
 struct parked {
   struct meta *m;
@@ -49,10 +52,17 @@ freemap_note (struct freemap *fm, const struct space_run *run, bool used)
 }
 
 int
-freemap_wait (struct freemap *fm)
+freemap_enter (struct freemap *fm)
 {
-  UNUSED (fm);
+  fm->nr_inside++;
   return 0;
+}
+
+void
+freemap_leave (struct freemap *fm)
+{
+  assert_true (fm->nr_inside > 0);
+  fm->nr_inside--;
 }
 
 void

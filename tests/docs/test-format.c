@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* docs/format.md against the structures it describes, both ways: each row of
  * its tables is a field at that place, each field has a row, and the fields
- * of a table leave no byte out.  Then a label that the server's code wrote is
- * read by the table alone, and labels that break a rule are refused.
+ * of a table leave no byte out.  Then a label and a store that the server's
+ * code wrote are read by the tables alone, and labels that break a rule are
+ * refused.
  *
  * Markdown is taken as it is: a table's row is a line that begins with '|',
  * its cells stand between bars, and a name is in backticks.  The file is
@@ -28,7 +29,9 @@
 
 #include "crc32c.h"
 #include "disk.h"
+#include "format-fields.h"
 #include "medium.h"
+#include "super.h"
 #include "swmeta.h"
 #include "types.h"
 #include "volume.h"
@@ -46,45 +49,6 @@ struct row {
 static char *line[LINES_MAX];
 static unsigned nr_lines;
 static char volume_path[PATH_MAX];
-
-struct field {
-  const char *name;
-  uint64_t offset, bytes;
-};
-
-#define FIELD(type, name)                                                 \
-  {                                                                       \
-#name, offsetof(struct type, name), sizeof(((struct type *) 0)->name) \
-  }
-
-static const struct field label_fields[] = {
-  FIELD (disk_label, magic),  FIELD (disk_label, version),
-  FIELD (disk_label, spare0), FIELD (disk_label, size_bytes),
-  FIELD (disk_label, uuid),   FIELD (disk_label, spare1),
-  FIELD (disk_label, crc),    { NULL, sizeof (struct disk_label), 0 },
-};
-
-static const struct field swent_fields[] = {
-  FIELD (swent, word),
-  FIELD (swent, crc),
-  FIELD (swent, spare),
-  { NULL, sizeof (struct swent), 0 },
-};
-
-#define NUMBER(name) \
-  {                  \
-#name, name, 0   \
-  }
-
-static const struct field numbers[] = {
-  NUMBER (DISK_LABEL_VERSION), NUMBER (DISK_LABEL_BYTES),
-  NUMBER (LABEL_AREA_BYTES),   NUMBER (VOLUME_BYTES_MIN),
-  NUMBER (PAGE_BYTES),         NUMBER (SECTOR_BYTES),
-  NUMBER (BLKNO_PLACE_BITS),   NUMBER (VOLUMES_MAX),
-  NUMBER (SWMETA_KIND_SHIFT),  NUMBER (SWMETA_ABSENT),
-  NUMBER (SWMETA_BLOCK),       NUMBER (SWMETA_ZERO),
-  NUMBER (SWBLOCK_PAGES),      { NULL, 0, 0 },
-};
 
 /* ---- the document ---- */
 
@@ -234,17 +198,36 @@ compare (const char *title, const struct field *field)
 }
 
 static void
-test_label (void **state)
+test_structs (void **state)
 {
   (void) state;
-  compare ("## `struct disk_label`", label_fields);
+  for (unsigned i = 0; i < sizeof structs / sizeof structs[0]; i++)
+    compare (structs[i].title, structs[i].fields);
 }
 
+/* Every structure of disk.h has its table. */
 static void
-test_entry (void **state)
+test_all (void **state)
 {
+  const char *top = getenv ("TOP_SRCDIR");
+  char path[PATH_MAX], text[256], title[128], name[64];
+  unsigned nr = 0;
+  FILE *f;
+
   (void) state;
-  compare ("The plain entry", swent_fields);
+  snprintf (path, sizeof path, "%s/src/base/disk.h", top != NULL ? top : ".");
+  f = fopen (path, "re");
+  assert_non_null (f);
+  while (fgets (text, sizeof text, f) != NULL)
+    if (sscanf (text, "struct %63[a-z_] {", name) == 1 &&
+        strchr (text, '{') != NULL) {
+      snprintf (title, sizeof title, "## `struct %s`", name);
+      if (!has_text (title))
+        fail_msg ("no %s", title);
+      nr++;
+    }
+  fclose (f);
+  assert_int_equal (nr, sizeof structs / sizeof structs[0] - 1);
 }
 
 static void
@@ -282,21 +265,37 @@ test_words (void **state)
   assert_int_equal (blkno_place (blk), 5);
 }
 
-/* A number of the label, by the table alone: little-endian. */
-static uint64_t
-label_number (const uint8_t *label, const char *name)
+/* A field's bytes, by the table with this title alone. */
+static const uint8_t *
+bytes_of (const char *title, const uint8_t *at, const char *name,
+          uint64_t *nr_bytes)
 {
-  unsigned i = table_after ("## `struct disk_label`");
-  uint64_t value = 0;
+  unsigned i = table_after (title);
   struct row row;
 
   for (take_row (line[i], &row); strcmp (row.cell[2], name) != 0;
        take_row (line[++i], &row))
     assert_true (line[i][0] == '|');
-  label += number (row.cell[0]);
-  for (uint64_t k = number (row.cell[1]); k > 0; k--)
-    value = value << 8 | label[k - 1];
+  *nr_bytes = number (row.cell[1]);
+  return at + number (row.cell[0]);
+}
+
+/* Its number: little-endian. */
+static uint64_t
+number_of (const char *title, const uint8_t *at, const char *name)
+{
+  uint64_t nr_bytes, value = 0;
+
+  at = bytes_of (title, at, name, &nr_bytes);
+  while (nr_bytes-- > 0)
+    value = value << 8 | at[nr_bytes];
   return value;
+}
+
+static uint64_t
+label_number (const uint8_t *label, const char *name)
+{
+  return number_of ("## `struct disk_label`", label, name);
 }
 
 static void
@@ -323,6 +322,105 @@ test_written (void **state)
   volume_close (v);
   close (fd);
   free (area);
+}
+
+#define STORE_BLOCKS 40000 /* free map of two leaves */
+#define RING_BLOCKS  128
+
+static uint64_t
+super_number (const uint8_t *slot, const char *name)
+{
+  return number_of ("## `struct disk_super`", slot, name);
+}
+
+static uint64_t
+node_number (const uint8_t *node, const char *name)
+{
+  return number_of ("## `struct disk_node`", node, name);
+}
+
+static void
+check_slots (const uint8_t *store)
+{
+  static const unsigned blocks[] = { 0, STORE_BLOCKS - 2, 1, STORE_BLOCKS - 1 };
+
+  for (unsigned i = 0; i < 4; i++) {
+    const uint8_t *slot = store + UINT64_C (4096) * blocks[i];
+
+    assert_memory_equal (slot, DISK_SUPER_MAGIC, 8);
+    assert_int_equal (super_number (slot, "version"), 1);
+    assert_int_equal (super_number (slot, "slot"), i);
+    assert_int_equal (super_number (slot, "sequence"), i == 0 ? 4 : i);
+    assert_int_equal (super_number (slot, "nr_blocks"), STORE_BLOCKS);
+    assert_int_equal (super_number (slot, "state"), 1);
+    assert_int_equal (super_number (slot, "ring_first"), 2);
+    assert_int_equal (super_number (slot, "ring_blocks"), RING_BLOCKS);
+    assert_int_equal (super_number (slot, "redo_lsn"), 1);
+    assert_int_equal (super_number (slot, "crc"), crc32c (0, slot, 4092));
+  }
+}
+
+/* The free map, from the superblock to a bit. */
+static void
+check_bits (const uint8_t *store)
+{
+  uint64_t bytes, root, leaf;
+  const uint8_t *member =
+      bytes_of ("## `struct disk_super`", store, "members", &bytes);
+  const uint8_t *at =
+      bytes_of ("## `struct disk_member`", member, "freemap", &bytes);
+  const uint8_t *node, *body;
+
+  assert_int_equal (number_of ("## `struct disk_member`", member, "nr_blocks"),
+                    STORE_BLOCKS);
+  root = number_of ("## `struct disk_pointer`", at, "blk");
+  assert_int_equal (root, 2 + RING_BLOCKS + 2); /* behind its leaves */
+  node = store + root * 4096;
+  assert_memory_equal (node, "FAPN", 4);
+  assert_int_equal (node_number (node, "type"), 1);
+  assert_int_equal (node_number (node, "level"), 1);
+  assert_int_equal (node_number (node, "tree"), 0x100);
+  body = bytes_of ("## `struct disk_node`", node, "body", &bytes);
+  for (unsigned i = 0; i < STORE_BLOCKS; i++) {
+    bool used = i < 2 + RING_BLOCKS + 3 || i >= STORE_BLOCKS - 2;
+
+    at = body + i / 30720 * 16; /* child of the root */
+    leaf = number_of ("## `struct disk_pointer`", at, "blk");
+    node = store + leaf * 4096;
+    if (i % 30720 == 0) {
+      assert_int_equal (node_number (node, "blk"), leaf);
+      assert_int_equal (node_number (node, "index"), i / 30720);
+      assert_int_equal (node_number (node, "type"), 4);
+      assert_int_equal (node_number (node, "crc"), crc32c (0, node, 4092));
+    }
+    assert_int_equal (node[128 + i % 30720 / 8] >> i % 8 & 1, used);
+  }
+}
+
+static void
+test_store (void **state)
+{
+  struct volume *v;
+  struct super_format format = { .volumes = &v,
+                                 .nr_volumes = 1,
+                                 .ring_bytes = RING_BLOCKS * 4096 };
+  uint8_t *store = malloc (STORE_BLOCKS * UINT64_C (4096));
+  uint64_t bytes;
+  uint8_t uuid[16];
+
+  (void) state;
+  assert_non_null (store);
+  assert_int_equal (
+      volume_open_memory ("m", STORE_BLOCKS * UINT64_C (4096), true, &v), 0);
+  assert_int_equal (super_format (&format, uuid), 0);
+  assert_int_equal (volume_read (v, 0, store, STORE_BLOCKS * UINT64_C (4096)),
+                    0);
+  assert_memory_equal (
+      bytes_of ("## `struct disk_super`", store, "uuid", &bytes), uuid, 16);
+  check_slots (store);
+  check_bits (store);
+  volume_close (v);
+  free (store);
 }
 
 /* Rules 2 to 4: what a good CRC does not make good. */
@@ -357,10 +455,11 @@ int
 main (void)
 {
   const struct CMUnitTest tests[] = {
-    cmocka_unit_test (test_label),
-    cmocka_unit_test (test_entry),
+    cmocka_unit_test (test_structs),
+    cmocka_unit_test (test_all),
     cmocka_unit_test (test_numbers),
     cmocka_unit_test (test_words),
+    cmocka_unit_test (test_store),
     cmocka_unit_test_setup_teardown (test_written, make_file, remove_file),
     cmocka_unit_test_setup_teardown (test_refused, make_file, remove_file),
   };
