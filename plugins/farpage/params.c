@@ -12,8 +12,13 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include <linux/magic.h>
 
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>
@@ -22,6 +27,7 @@
 #include "size.h"
 #include "volume.h"
 
+#define CACHE_BYTES_MIN    (UINT64_C (1) << 20)
 #define LOCK_WAIT_S        30
 #define LINGER_S           600
 #define LINGER_UNWRITTEN_S 10
@@ -30,7 +36,16 @@
 const char params_help[] =
     "[volume=]PATH|mem:SIZE  (required, repeatable) a file, block device or\n"
     "                        memory for the pool\n"
-    "durability=volatile     nothing outlives the server (required with PATH)\n"
+    "durability=flush|strict|volatile\n"
+    "                        what outlives the server (default flush on PATHs\n"
+    "                        made by 'farpage format', volatile with mem:)\n"
+    "cache=SIZE              memory for buffers of a durable store (64M)\n"
+    "staging=DIR             where a killed server leaves what it had not\n"
+    "                        written, on tmpfs (default /run/farpage, else\n"
+    "                        /dev/shm/farpage);\n"
+    "                        staging= for none\n"
+    "swap-keep=yes|no        swap/ID outlive the server as disks do (no)\n"
+    "readonly=yes|no         write nothing at all (no)\n"
     "control=SOCKET          control socket; control= for none\n"
     "                        (default $XDG_RUNTIME_DIR/farpage/PID.sock, else\n"
     "                        /run/farpage/PID.sock)\n"
@@ -46,7 +61,8 @@ const char params_help[] =
 static struct {
   struct store_volume_config volumes[VOLUMES_MAX];
   char *paths[VOLUMES_MAX];
-  bool is_volatile;
+  bool has_durability;
+  char *staging;
   char *control;
   char *default_name;
   struct store_config store;
@@ -56,6 +72,7 @@ static struct {
     .linger_ns = LINGER_S * NS_PER_S,
     .linger_unwritten_ns = LINGER_UNWRITTEN_S * NS_PER_S,
     .lock_wait_ns = LOCK_WAIT_S * NS_PER_S,
+    .cache_bytes = CACHE_BYTES,
   },
 };
 
@@ -133,18 +150,32 @@ set_volume (const char *value)
 static int
 set_durability (const char *value)
 {
-  if (strcmp (value, "volatile") == 0) {
-    params.is_volatile = true;
+  static const char *const names[] = {
+    [STORE_VOLATILE] = "volatile",
+    [STORE_FLUSH] = "flush",
+    [STORE_STRICT] = "strict",
+  };
+
+  for (unsigned i = 0; i < sizeof names / sizeof *names; i++)
+    if (strcmp (value, names[i]) == 0) {
+      params.store.durability = (enum store_durability) i;
+      params.has_durability = true;
+      return 0;
+    }
+  nbdkit_error ("durability=%s: there is no such thing (say flush, strict or "
+                "volatile)",
+                value);
+  return -1;
+}
+
+static int
+set_cache (const char *value)
+{
+  if (set_size ("cache", value, &params.store.cache_bytes) < 0)
+    return -1;
+  if (params.store.cache_bytes >= CACHE_BYTES_MIN)
     return 0;
-  }
-  if (strcmp (value, "flush") == 0 || strcmp (value, "strict") == 0)
-    nbdkit_error ("durability=%s needs a formatted store, which this version "
-                  "does not have (say durability=volatile)",
-                  value);
-  else
-    nbdkit_error ("durability=%s: there is no such thing (say "
-                  "durability=volatile)",
-                  value);
+  nbdkit_error ("cache=%s: too small (say cache=1M or more)", value);
   return -1;
 }
 
@@ -202,6 +233,14 @@ params_set (const char *key, const char *value)
     return set_durability (value);
   if (strcmp (key, "control") == 0)
     return set_string (value, &params.control);
+  if (strcmp (key, "staging") == 0)
+    return set_string (value, &params.staging);
+  if (strcmp (key, "cache") == 0)
+    return set_cache (value);
+  if (strcmp (key, "swap-keep") == 0)
+    return set_bool (key, value, &params.store.swap_keep);
+  if (strcmp (key, "readonly") == 0)
+    return set_bool (key, value, &params.store.readonly);
   if (strcmp (key, "swap-size") == 0)
     return set_size (key, value, &params.store.swap_size_bytes);
   if (strcmp (key, "linger") == 0)
@@ -225,47 +264,89 @@ params_set (const char *key, const char *value)
   return -1;
 }
 
-/* A control socket's path must hold when nbdkit goes to /. */
+/* A path must hold when nbdkit goes to /. */
 static int
-complete_control (void)
+make_absolute (char **path)
 {
-  char *path;
+  char *absolute;
 
-  if (params.control == NULL || params.control[0] == '\0')
+  if (*path == NULL || (*path)[0] == '\0')
     return 0;
-  path = nbdkit_absolute_path (params.control);
-  if (path == NULL)
+  absolute = nbdkit_absolute_path (*path);
+  if (absolute == NULL)
     return -1;
-  free (params.control);
-  params.control = path;
+  free (*path);
+  *path = absolute;
+  return 0;
+}
+
+/* The first place in memory; NULL if there is none. */
+static const char *
+default_staging (void)
+{
+  static const char *const parents[] = { "/run", "/dev/shm" };
+  static const char *const dirs[] = { "/run/farpage", "/dev/shm/farpage" };
+  const char *user = getenv ("XDG_RUNTIME_DIR");
+  struct statfs fs;
+
+  if (user != NULL && geteuid () != 0 && statfs (user, &fs) == 0 &&
+      fs.f_type == TMPFS_MAGIC &&
+      asprintf (&params.staging, "%s/farpage", user) >= 0)
+    return params.staging;
+  for (unsigned i = 0; i < 2; i++)
+    if (statfs (parents[i], &fs) == 0 && fs.f_type == TMPFS_MAGIC)
+      return dirs[i];
+  return NULL;
+}
+
+/* What the volumes are, and what is to be kept, must fit together. */
+static int
+complete_durability (void)
+{
+  struct store_config *sc = &params.store;
+  unsigned nr_paths = 0;
+
+  for (unsigned i = 0; i < sc->nr_volumes; i++)
+    nr_paths += params.paths[i] != NULL;
+  if (!params.has_durability)
+    sc->durability = nr_paths > 0 ? STORE_FLUSH : STORE_VOLATILE;
+  if (sc->durability != STORE_VOLATILE && nr_paths < sc->nr_volumes) {
+    nbdkit_error ("mem: keeps nothing (say durability=volatile, or use files "
+                  "or block devices only)");
+    return -1;
+  }
+  if (sc->durability == STORE_VOLATILE && (sc->readonly || sc->swap_keep)) {
+    nbdkit_error ("%s=yes needs a store made by 'farpage format'",
+                  sc->readonly ? "readonly" : "swap-keep");
+    return -1;
+  }
+  if (params.staging == NULL)
+    sc->staging_dir = default_staging ();
+  else if (params.staging[0] != '\0')
+    sc->staging_dir = params.staging;
+  if (sc->readonly)
+    sc->staging_dir = NULL;
   return 0;
 }
 
 int
 params_complete (void)
 {
-  const char *path = NULL;
-
   if (params.store.nr_volumes == 0) {
     nbdkit_error ("no volume (say mem:1G for memory, or the path of a file "
                   "or block device)");
-    return -1;
-  }
-  for (unsigned i = 0; i < params.store.nr_volumes && path == NULL; i++)
-    path = params.paths[i];
-  if (path != NULL && !params.is_volatile) {
-    nbdkit_error ("%s: this version keeps nothing after it ends: say "
-                  "durability=volatile to use it all the same",
-                  path);
     return -1;
   }
   if (params.store.swap_size_bytes > OBJECT_BYTES_MAX) {
     nbdkit_error ("swap-size: too large (say 1P or less)");
     return -1;
   }
+  if (make_absolute (&params.control) < 0 ||
+      make_absolute (&params.staging) < 0 || complete_durability () < 0)
+    return -1;
   params.store.volumes = params.volumes;
   params.store.default_name = params.default_name;
-  return complete_control ();
+  return 0;
 }
 
 void
@@ -276,8 +357,9 @@ params_free (void)
     params.paths[i] = NULL;
   }
   free (params.control);
+  free (params.staging);
   free (params.default_name);
-  params.control = params.default_name = NULL;
+  params.control = params.staging = params.default_name = NULL;
 }
 
 const struct store_config *

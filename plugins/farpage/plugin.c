@@ -93,6 +93,9 @@ stop (void *arg)
   if (!store_hold (store, HOLD_WAIT_NS))
     nbdkit_error ("stop: requests are still under way after %d s",
                   (int) (HOLD_WAIT_NS / NS_PER_S));
+  else if (store_stop (store) != 0)
+    nbdkit_error ("stop: the store did not end clean; it recovers at its next "
+                  "start");
   control_stop (control);
   _exit (0);
 }
@@ -122,6 +125,8 @@ farpage_cleanup (void)
   store_stat (store, &st);
   if (st.nr_conns == 0) /* T6 */
     store_close (store);
+  else
+    (void) store_stop (store);
   store = NULL;
 }
 
@@ -134,7 +139,7 @@ farpage_unload (void)
 static void
 farpage_dump_plugin (void)
 {
-  printf ("farpage_durability=volatile\n");
+  printf ("farpage_durability=flush,strict,volatile\n");
   printf ("farpage_volumes=mem,file,block\n");
   printf ("farpage_volumes_max=%u\n", VOLUMES_MAX);
   printf ("farpage_block_maximum=%u\n", BLOCK_MAX);

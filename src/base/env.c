@@ -36,9 +36,19 @@ system_random (void *buf, size_t len)
   }
 }
 
+static uint64_t
+system_wall_s (void)
+{
+  struct timespec ts;
+
+  clock_gettime (CLOCK_REALTIME, &ts);
+  return (uint64_t) ts.tv_sec;
+}
+
 static const struct env_ops system_ops = {
   .now_ns = system_now_ns,
   .random = system_random,
+  .wall_s = system_wall_s,
 };
 
 static const struct env_ops *current = &system_ops;
@@ -59,4 +69,10 @@ void
 env_random (void *buf, size_t len)
 {
   current->random (buf, len);
+}
+
+uint64_t
+env_wall_s (void)
+{
+  return current->wall_s != NULL ? current->wall_s () : system_wall_s ();
 }

@@ -16,6 +16,7 @@
 
 enum lock_rank {
   LOCK_FLUSH = 5,   /* one device flush at a time */
+  LOCK_DURABLE = 8, /* store: objects of a durable store, over a cut */
   LOCK_STORE = 10,  /* store: table of objects, their open counts */
   LOCK_OBJECT = 20, /* object: handles, owner, sessions */
   LOCK_TABLE = 25,  /* leaves of the object table, or of the free maps */

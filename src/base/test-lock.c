@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 #include <cmocka.h>
 
@@ -232,6 +233,18 @@ test_random (void **state)
   assert_memory_not_equal (a, b, sizeof a);
 }
 
+static void
+test_wall (void **state)
+{
+  uint64_t before = (uint64_t) time (NULL);
+
+  (void) state;
+  assert_in_range (env_wall_s (), before, before + 5);
+  env_set (&fake_env); /* has none */
+  assert_in_range (env_wall_s (), before, before + 5);
+  env_set (NULL);
+}
+
 int
 main (void)
 {
@@ -239,6 +252,7 @@ main (void)
     cmocka_unit_test (test_ranks),       cmocka_unit_test (test_held),
     cmocka_unit_test (test_deadline),    cmocka_unit_test (test_log),
     cmocka_unit_test (test_log_limited), cmocka_unit_test (test_random),
+    cmocka_unit_test (test_wall),
   };
 
   lock_init (&low, LOCK_SHARD, "low");

@@ -21,6 +21,9 @@
 #define SHARD_PAGES 512u
 #define SHARD_BYTES (SHARD_PAGES * PAGE_BYTES)
 
+/* The largest object; any byte size up to it will do. */
+#define OBJECT_BYTES_MAX (UINT64_C (1) << 50)
+
 typedef uint64_t pgno_t; /* page of an object, counted from 0 */
 
 /* A block number names volume and place: bits 0-47 the place (in blocks from

@@ -74,7 +74,8 @@ struct bufs {
   struct buf_list lists[BUF_TYPES];
   _Atomic uint64_t nr_type[BUF_TYPES]; /* not BUF_FREE */
   _Atomic uint64_t nr_loads;
-  _Atomic uint64_t hand; /* of the clock */
+  uint64_t data_max; /* [const] DATA, clean ones too, that evicts no META */
+  _Atomic uint64_t hand[2]; /* of the clock */
   atomic_bool failed;
   struct log_limit full_limit, bad_limit;
 };

@@ -35,7 +35,8 @@
  *
  * The clock: what was found again since the hand last came by is spared once.
  * A buffer begins unspared, so that what is loaded once, by a pass over many,
- * makes room for its like.
+ * makes room for its like.  Pages that were written evict pages once they have
+ * 3/8 of the pool: else a stream of writes would drive all nodes out.
  *
  * Locks: a part's (LOCK_BUF), then a list's (LOCK_LIST); no two of one rank.
  * The clock takes one part's lock at a time.
@@ -196,13 +197,15 @@ try_evict (struct bufs *bs, struct buf *b)
   return true;
 }
 
-/* The clock: whom it finds untouched since it last came by. */
+/* The clock: whom it finds untouched since it last came by; with data, among
+ * pages only.
+ */
 static struct buf *
-evict_one (struct bufs *bs)
+evict_one (struct bufs *bs, bool data)
 {
   for (uint64_t i = 0; i < 2 * (uint64_t) bs->nr; i++) {
     uint64_t hand =
-        atomic_fetch_add_explicit (&bs->hand, 1, memory_order_relaxed);
+        atomic_fetch_add_explicit (&bs->hand[data], 1, memory_order_relaxed);
     struct buf *b = &bs->bufs[hand % bs->nr];
 
     if (atomic_load_explicit (&b->bucket, memory_order_relaxed) ==
@@ -210,12 +213,27 @@ evict_one (struct bufs *bs)
         (atomic_load_explicit (&b->refs, memory_order_relaxed) & BUF_COUNT) !=
             0)
       continue;
+    if (data && !atomic_load_explicit (&b->is_data, memory_order_relaxed))
+      continue;
     if (atomic_load_explicit (&b->touched, memory_order_relaxed))
       atomic_store_explicit (&b->touched, false, memory_order_relaxed);
     else if (try_evict (bs, b))
       return b;
   }
   return NULL;
+}
+
+/* Pages that pass through must not take the place of nodes. */
+static struct buf *
+evict_for (struct bufs *bs, enum buf_type type)
+{
+  struct buf *b = NULL;
+
+  if (type == BUF_DATA &&
+      atomic_load_explicit (&bs->nr_type[BUF_DATA], memory_order_relaxed) >
+          bs->data_max)
+    b = evict_one (bs, true);
+  return b != NULL ? b : evict_one (bs, false);
 }
 
 /* A free buffer, or an evicted one; NULL after a second of trying. */
@@ -226,7 +244,7 @@ free_or_evicted (struct bufs *bs, enum buf_type type)
   uint64_t end_ns = 0;
 
   while (b == NULL) {
-    b = evict_one (bs);
+    b = evict_for (bs, type);
     if (b != NULL) {
       LOCK_SCOPE (&bs->free.lock);
       bs->free.nr_undo += type == BUF_UNDO;
@@ -261,6 +279,7 @@ buf_new (struct bufs *bs, enum buf_type type, bool claimed)
   b->blk = 0;
   atomic_store_explicit (&b->refs, 1, memory_order_relaxed);
   atomic_store_explicit (&b->touched, false, memory_order_relaxed);
+  atomic_store_explicit (&b->is_data, type == BUF_DATA, memory_order_relaxed);
   b->flags = 0;
   b->dirty_cycle = 0;
   b->fresh = b->cut = false;
@@ -463,6 +482,7 @@ set_shares (struct bufs *bs)
   bs->dirty_max[BUF_META] = nr / 2;
   bs->dirty_max[BUF_DATA] = nr / 4;
   bs->dirty_max[BUF_UNDO] = nr / 8;
+  bs->data_max = nr / 8 * 3;
   bs->wake_at = min_u64 (BUF_WAKE_PAGES, bs->dirty_max[BUF_DATA] / 2);
 }
 

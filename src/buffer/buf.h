@@ -24,7 +24,8 @@
  * and so is a buffer for every DATA page that has been waited for: neither
  * evicts anything under its caller's locks.
  *
- * Clean META and DATA stay until their memory is needed (a clock goes round);
+ * Clean META and DATA stay until their memory is needed (a clock goes round;
+ * DATA beyond 3/8 makes room for itself);
  * a buffer with references never leaves, and to be dirty, or taken for
  * writing, is a reference.
  *
@@ -72,6 +73,7 @@ struct buf {
   struct buf_id id;   /* [while referenced] META */
   uint64_t blk;       /* [while referenced] META, DATA: its place; UNDO: lsn */
   _Atomic unsigned refs;   /* and two bits, buf-impl.h */
+  atomic_bool is_data;     /* as type says, for the clock */
   atomic_bool touched;     /* since the clock last came by */
   unsigned flags;          /* [list lock] enum buf_flags, buf-impl.h */
   _Atomic uint32_t bucket; /* [bucket lock] of the hash; or none */

@@ -43,4 +43,21 @@ extern int recover_run (struct flush *fl, struct supers *supers,
                         struct staging *old, const struct recover_ops *ops,
                         void *arg, struct recover_report *report);
 
+/* The log as recovery would find it. */
+struct recover_look {
+  uint64_t first, end, mark; /* redo_lsn; end; durable up to here */
+  uint64_t epoch;            /* the highest in [first, end); 0: none */
+  uint64_t nr_images, nr_records;
+  uint64_t nr_dropped; /* good blocks behind the end: they do not count */
+  const char *wrong;   /* NULL, or what is wrong with block wrong_lsn */
+  uint64_t wrong_lsn;
+};
+
+/* Look at the log of a root volume: what recovery would begin with, and what
+ * makes it refuse.  first == end: there is nothing to do.  Tells nothing,
+ * writes nothing.  ENOMEM.  Blocks: yes.
+ */
+extern int recover_look (struct volume *v, const struct disk_super *root,
+                         struct recover_look *look);
+
 #endif /* FARPAGE_RECOVER_H */

@@ -82,15 +82,7 @@ test_page_life (void **state)
   buf_data_drop (r->bs, blk - 2, 5);
   assert_false (buf_data_read (r->bs, blk, page));
   assert_int_equal (stat_of (r).nr_free, NR_BUFS - NR_VOLUMES);
-  CHECK (r);
-}
-
-static void
-test_block_zero (void **state)
-{
-  struct rig *r = *state;
-
-  wait_write (r, 0, 1);
+  wait_write (r, 0, 1); /* block 0 is one like any other */
   expect_page (r, 0, 1);
   assert_int_equal (tag_of_block (r, 0), 1);
   CHECK (r);
@@ -205,6 +197,33 @@ test_take_order (void **state)
   assert_int_equal (write_taken (r, taken, 4), 0);
   assert_int_equal (write_data (r), 2);
   CHECK (r);
+}
+
+/* A stream of pages leaves the nodes alone, and the youngest of its own. */
+static void
+test_stream (void **state)
+{
+  struct rig *r = *state;
+  unsigned nr = NR_BUFS / 2;
+  uint8_t page[BUF_BYTES];
+
+  for (unsigned i = 0; i < nr; i++) {
+    struct buf *b;
+
+    put_node (r, i, i + 1, 1, i);
+    assert_int_equal (get (r, i, i + 1, 1, false, &b), 0);
+    buf_put (r->bs, b);
+  }
+  for (unsigned i = 0; i < 1500; i++) {
+    wait_write (r, blkno_make (1, i), 1);
+    if (i % 20 == 19)
+      write_data (r);
+  }
+  CHECK (r);
+  assert_int_equal (stat_of (r).nr_clean[BUF_META], nr);
+  assert_true (stat_of (r).nr_clean[BUF_DATA] >= NR_BUFS / 4);
+  assert_true (buf_data_read (r->bs, blkno_make (1, 1490), page));
+  assert_false (buf_data_read (r->bs, blkno_make (1, 100), page));
 }
 
 /* ---- room ---- */
@@ -553,13 +572,13 @@ main (void)
 {
   const struct CMUnitTest tests[] = {
 #define TEST(f) cmocka_unit_test_setup_teardown (f, setup, teardown)
-    TEST (test_page_life),        TEST (test_block_zero),
-    TEST (test_unreserve),        TEST (test_given_up),
-    TEST (test_given_up_running), TEST (test_drop_waits),
-    TEST (test_take_order),       TEST (test_wake),
-    TEST (test_first_come),       TEST (test_wake_for_waiter),
-    TEST (test_fail_wakes),       TEST (test_undo),
-    TEST (test_undo_beyond),      TEST (test_runs),
+    TEST (test_page_life),   TEST (test_unreserve),
+    TEST (test_given_up),    TEST (test_given_up_running),
+    TEST (test_drop_waits),  TEST (test_take_order),
+    TEST (test_stream),      TEST (test_wake),
+    TEST (test_first_come),  TEST (test_wake_for_waiter),
+    TEST (test_fail_wakes),  TEST (test_undo),
+    TEST (test_undo_beyond), TEST (test_runs),
     TEST (test_write_error),
   };
 

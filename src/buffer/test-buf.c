@@ -527,6 +527,8 @@ test_check_notices (void **state)
   NOTICES (r->tags[b - bs->bufs].what++, r->tags[b - bs->bufs].what--);
   NOTICES (bs->free.first->refs = 1, bs->free.first->refs = 0);
   NOTICES (u->refs &= ~BUF_GONE, u->refs |= BUF_GONE);
+  NOTICES (bs->buckets[b->bucket] = NULL, bs->buckets[b->bucket] = b);
+  NOTICES (b->next = u, b->next = NULL);
   buf_data_unreserve (bs, 1);
   buf_put (bs, b);
 }

@@ -6,7 +6,7 @@
 #ifndef FARPAGE_TEST_BUFS_H
 #define FARPAGE_TEST_BUFS_H
 
-#include "../volume/test-common.h"
+#include "test-common.h"
 
 #include "buf-impl.h"
 #include "crc32c.h"

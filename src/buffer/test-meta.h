@@ -24,7 +24,7 @@
 #define META_VOLUMES 2u
 #define META_BYTES   (64 * MIB)
 #define META_RING    (UINT64_C (2) * MIB)
-#define META_PARKED  65536u
+#define META_PARKED  65536u /* more than there are blocks */
 
 struct meta_parked {
   uint64_t blk, until; /* a cycle, or (data) an lsn */
@@ -62,26 +62,37 @@ meta_state (struct meta *m, uint64_t blk)
   return &m->state[blkno_volume (blk)][blkno_place (blk)];
 }
 
+/* Lock: needs m's; nothing may fail under it, for cmocka would jump away. */
+static inline uint64_t
+meta_take_locked (struct meta *m, uint64_t want, uint64_t *nr)
+{
+  for (uint64_t tries = 0; tries < META_VOLUMES * m->nr_blocks; tries++) {
+    uint64_t i = m->hand++ % (META_VOLUMES * m->nr_blocks);
+    uint64_t volume = i / m->nr_blocks, place = i % m->nr_blocks;
+    char *state = &m->state[volume][place];
+
+    *nr = 0;
+    while (*nr < want && place + *nr < m->nr_blocks && state[*nr] == 'f')
+      state[(*nr)++] = 't';
+    m->hand += *nr;
+    if (*nr > 0)
+      return blkno_make ((unsigned) volume, place);
+  }
+  return 0;
+}
+
 /* nr free blocks in a row, or fewer if there are not so many in a row. */
 static inline uint64_t
 meta_take (struct meta *m, uint64_t want, uint64_t *nr)
 {
-  LOCK_SCOPE (&m->lock);
-  for (uint64_t tries = 0; tries < META_VOLUMES * m->nr_blocks; tries++) {
-    uint64_t i = m->hand++ % (META_VOLUMES * m->nr_blocks);
-    uint64_t blk = blkno_make (i / m->nr_blocks, i % m->nr_blocks);
-    char *state = meta_state (m, blk);
+  uint64_t blk;
 
-    *nr = 0;
-    while (*nr < want && i % m->nr_blocks + *nr < m->nr_blocks &&
-           state[*nr] == 'f')
-      state[(*nr)++] = 't';
-    m->hand += *nr;
-    if (*nr > 0)
-      return blk;
-  }
-  fail_msg ("no block is free");
-  return 0;
+  *nr = 0;
+  lock_acquire (&m->lock);
+  blk = meta_take_locked (m, want, nr);
+  lock_release (&m->lock);
+  assert_int_not_equal (blk, 0); /* or no block is free */
+  return blk;
 }
 
 static inline uint64_t
@@ -92,45 +103,48 @@ meta_take_one (struct meta *m)
   return meta_take (m, 1, &nr);
 }
 
+/* A block that is one of `was` becomes something else. */
+static inline void
+meta_move (struct meta *m, uint64_t blk, const char *was, char is)
+{
+  char *state = meta_state (m, blk), c;
+
+  lock_acquire (&m->lock);
+  c = *state;
+  *state = is;
+  lock_release (&m->lock);
+  if (strchr (was, c) == NULL)
+    fail_msg ("block %#" PRIx64 " is '%c' and becomes '%c'", blk, c, is);
+}
+
 static inline void
 meta_put (struct meta *m, uint64_t blk)
 {
-  LOCK_SCOPE (&m->lock);
-  assert_int_equal (*meta_state (m, blk), 't');
-  *meta_state (m, blk) = 'f';
+  meta_move (m, blk, "t", 'f');
 }
 
 /* The tree, or a map, names this block; or does so no more. */
 static inline void
 meta_note (struct meta *m, uint64_t blk, bool used)
 {
-  char *state = meta_state (m, blk);
-
-  LOCK_SCOPE (&m->lock);
-  if (used ? *state != 't' && *state != 'f' && *state != 'p' : *state != 'u')
-    fail_msg ("block %#" PRIx64 " is '%c' and becomes %sused", blk, *state,
-              used ? "" : "un");
-  *state = used ? 'u' : 't';
+  meta_move (m, blk, used ? "tf" : "u", used ? 'u' : 't');
 }
 
 static inline void
 meta_park (struct meta *m, uint64_t blk, uint64_t cycle)
 {
+  meta_move (m, blk, "t", 'p');
   LOCK_SCOPE (&m->lock);
-  assert_int_equal (*meta_state (m, blk), 't');
-  assert_in_range (m->nr_parked, 0, META_PARKED - 1);
-  *meta_state (m, blk) = 'p';
-  m->parked[m->nr_parked++] = (struct meta_parked){ blk, cycle };
+  m->parked[m->nr_parked++ % META_PARKED] = (struct meta_parked){ blk, cycle };
 }
 
 static inline void
 meta_park_data (struct meta *m, uint64_t blk, uint64_t lsn)
 {
+  meta_move (m, blk, "t", 'p');
   LOCK_SCOPE (&m->lock);
-  assert_int_equal (*meta_state (m, blk), 't');
-  assert_in_range (m->nr_parked_data, 0, META_PARKED - 1);
-  *meta_state (m, blk) = 'p';
-  m->parked_data[m->nr_parked_data++] = (struct meta_parked){ blk, lsn };
+  m->parked_data[m->nr_parked_data++ % META_PARKED] =
+      (struct meta_parked){ blk, lsn };
 }
 
 static inline void
@@ -142,7 +156,7 @@ meta_unpark (struct meta *m, struct meta_parked *list, unsigned *nr,
   LOCK_SCOPE (&m->lock);
   for (unsigned i = 0; i < *nr; i++)
     if (list[i].until <= upto)
-      *meta_state (m, list[i].blk) = 'f';
+      m->state[blkno_volume (list[i].blk)][blkno_place (list[i].blk)] = 'f';
     else
       list[left++] = list[i];
   *nr = left;

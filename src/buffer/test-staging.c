@@ -5,7 +5,7 @@
 
 #include <config.h>
 
-#include "../volume/test-common.h"
+#include "test-common.h"
 
 #include "crc32c.h"
 #include "staging.h"

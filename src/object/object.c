@@ -144,9 +144,21 @@ drop_shards (struct object *o)
     nr = o->ops->next_shard (o->map, nr);
     if (nr == UINT64_MAX)
       break;
-    err = drop_shard (o, nr);
+    err = atomic_load (&o->drop_stop) ? EINTR : drop_shard (o, nr);
   }
   return err;
+}
+
+void
+object_drop_stop (struct object *o)
+{
+  atomic_store (&o->drop_stop, true);
+}
+
+void
+object_set_pool (struct object *o, struct vpool *pool)
+{
+  o->pool = pool;
 }
 
 int

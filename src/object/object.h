@@ -64,6 +64,13 @@ extern bool object_is_dead (const struct object *o);
  * more than one shard.
  */
 extern int object_drop (struct object *o);
+/* Who is dropping o is to stop soon, with EINTR. */
+extern void object_drop_stop (struct object *o);
+
+/* Batches for an object that was made before there were any; nobody uses it
+ * yet.
+ */
+extern void object_set_pool (struct object *o, struct vpool *pool);
 
 /* No request is under way any more.  An object in memory is killed and dropped
  * if that has not been done; a durable one keeps on its media what it has.

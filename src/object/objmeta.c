@@ -177,12 +177,15 @@ static int
 durable_begin (void *map, struct map_change *mc)
 {
   struct objmeta *m = map;
-  int err = freemap_wait (m->fm);
+  int err = parked_wait (m->pk);
 
   if (err == 0)
-    err = parked_wait (m->pk);
-  if (err == 0)
-    err = change_begin (m->tree.fl, m->tree.height + SHARD_LEAVES, &mc->change);
+    err = freemap_enter (m->fm);
+  if (err)
+    return err;
+  err = change_begin (m->tree.fl, m->tree.height + SHARD_LEAVES, &mc->change);
+  if (err)
+    freemap_leave (m->fm);
   return err;
 }
 
@@ -192,6 +195,7 @@ durable_end (void *map, struct map_change *mc)
   struct objmeta *m = map;
 
   change_end (m->tree.fl, &mc->change);
+  freemap_leave (m->fm);
 }
 
 int
@@ -317,6 +321,14 @@ objmeta_create (struct bufs *bs, struct flush *fl, struct freemap *fm,
   m->nr_pages = nr_pages;
   *mapp = m;
   return 0;
+}
+
+void
+objmeta_set_parked (void *map, struct parked *pk)
+{
+  struct objmeta *m = map;
+
+  m->pk = pk;
 }
 
 static void

@@ -33,11 +33,11 @@ struct object {
   pgno_t nr_pages;           /* [const] */
   bool reserved;             /* [const] */
   struct space *space;       /* [const] */
-  struct vpool *pool;        /* [const] */
+  struct vpool *pool;        /* [const] once requests come */
   const struct map_ops *ops; /* [const] */
   void *map;                 /* [shard.lock], each shard its part */
   unsigned nr_shards;        /* [const] a power of two */
-  atomic_bool dead;
+  atomic_bool dead, drop_stop;
   bool dropped;                     /* its owner's */
   _Atomic uint64_t nr_mapped;       /* entries of kind block */
   _Atomic uint64_t nr_zero;         /* entries of kind "zero, reserved" */

@@ -11,6 +11,7 @@
 #include "task.h"
 
 #define OPS        4000
+#define FULL       12000 /* entries: from then on more is freed than built */
 #define THREADS    4u
 #define THREAD_OPS 400
 
@@ -68,9 +69,10 @@ static int
 change (struct random *d, pgno_t pgno, uint64_t nr)
 {
   static struct swent ents[SHARD_PAGES];
+  bool full = swmeta_nr_entries (d->t.model) > FULL;
   int err;
 
-  switch (below (d, 8)) {
+  switch (full ? 3 + below (d, 5) : below (d, 8)) {
   case 0 ... 3:
     some_entries (d, ents, nr);
     err = rig_build (&d->t, pgno, nr, ents);

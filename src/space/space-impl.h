@@ -40,6 +40,7 @@ struct space {
   uint64_t charge_max;        /* [const] */
   uint64_t retire_max;        /* [const] */
   uint64_t low, high;         /* [const] */
+  uint64_t nr_marked;         /* by space_mark_used (); before anybody works */
   _Atomic uint64_t charged;
   _Atomic int64_t units_free; /* below 0: more parked than there are */
   _Atomic uint64_t nr_parked;

@@ -42,14 +42,13 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "blist.h"
 #include "env.h"
 #include "log.h"
+#include "task.h"
 
 #define RESERVE_BLOCKS_MIN UINT64_C (256)   /* 1 MiB */
 #define RESERVE_BLOCKS_MAX UINT64_C (65536) /* 256 MiB */
@@ -183,7 +182,7 @@ space_alloc (struct space *sp, uint64_t hint, uint64_t want,
      */
     space_drain (sp);
     if (tries < ALLOC_YIELDS_MAX) {
-      sched_yield ();
+      task_sleep (0);
       continue;
     }
     if (tries == ALLOC_YIELDS_MAX)
@@ -194,7 +193,7 @@ space_alloc (struct space *sp, uint64_t hint, uint64_t want,
                    "trim hangs in a volume, or this is a bug: report it)");
       return EIO;
     }
-    nanosleep (&(struct timespec){ .tv_nsec = ALLOC_NAP_NS }, NULL);
+    task_sleep (ALLOC_NAP_NS);
   }
   return 0;
 }
@@ -472,7 +471,14 @@ space_mark_used (struct space *sp, const struct space_run *run)
     return EINVAL;
   blist_fill (sv->bl, place, run->nr, &taken);
   atomic_store (&sv->nr_free, blist_nr_free (sv->bl));
+  sp->nr_marked += run->nr;
   return 0;
+}
+
+uint64_t
+space_nr_marked (const struct space *sp)
+{
+  return sp->nr_marked;
 }
 
 /* ---- looking ---- */

@@ -74,6 +74,7 @@ extern void space_destroy (struct space *sp);
  * the pool may be handed out.  Their charges are the caller's to make.
  */
 extern int space_mark_used (struct space *sp, const struct space_run *run);
+extern uint64_t space_nr_marked (const struct space *sp);
 
 /* The volume a block is on, and where. */
 extern struct volume *space_volume (struct space *sp, blkno_t blk);

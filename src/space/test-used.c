@@ -183,6 +183,7 @@ random_pool (uint64_t *seed)
       runs[nr_runs++] = run;
     }
   }
+  assert_int_equal (space_nr_marked (p->sp), nr_marked);
   if (space_charge (p->sp, nr_marked) == 0)
     pool_check (p, nr_marked);
   drain_pool (p, nr_all - nr_marked);

@@ -5,6 +5,7 @@
 #define FARPAGE_DURABLE_H
 
 #include "freemap.h"
+#include "objmeta.h"
 #include "objtable.h"
 #include "parked.h"
 #include "recover.h"
@@ -14,11 +15,12 @@ struct durable;
 
 /* A named object as the table on the media has it. */
 struct dobject {
-  struct dobject *next;     /* [durable.lock] */
-  uint64_t place;           /* [const] in the table */
-  struct disk_object entry; /* [durable.lock] but for root and counts */
-  void *map;                /* its durable map; NULL: not needed so far */
-  struct object *o;         /* [durable.lock] who counts for it; NULL */
+  struct dobject *next, *next_by_id; /* [durable.lock] */
+  uint64_t place;                    /* [const] in the table */
+  struct disk_object entry;   /* [durable.lock] but for root and counts */
+  void *map;                  /* its durable map; NULL: not needed so far */
+  struct object *o;           /* [durable.lock] who counts for it; NULL */
+  bool owned;                 /* o is to be destroyed with it */
   int64_t nr_mapped, nr_zero; /* while there is no object */
 };
 
@@ -35,6 +37,11 @@ extern int durable_start (struct durable *d);
 extern int durable_stop (struct durable *d);
 extern void durable_close (struct durable *d); /* NULL is fine */
 
+extern bool durable_failed (struct durable *d);
+
+/* Blocks that maps, their nodes and the table's are in; nobody is at work. */
+extern uint64_t durable_nr_blocks (struct durable *d);
+
 /* ---- objects ---- */
 
 /* A new object in the table, durable on return. */
@@ -45,13 +52,24 @@ extern int durable_create (struct durable *d, const char *name,
 /* The map of an object that is in the table, for oc. */
 extern int durable_map (struct durable *d, struct dobject *dobj,
                         struct object_config *oc);
-/* From now on o counts for it; with NULL what o counted is kept. */
+/* From now on o, which has that map, counts for it. */
 extern void durable_attach (struct durable *d, struct dobject *dobj,
                             struct object *o);
+/* Its object could not be emptied: it stays until the store is closed, for the
+ * next start to go on.
+ */
+extern void durable_keep (struct durable *d, struct dobject *dobj);
 /* It is removed, durably: nobody finds it again, also after a crash. */
 extern int durable_remove (struct durable *d, struct dobject *dobj);
-/* Its map is empty: its place in the table is free. */
+/* Its map is empty: its place in the table is free, and dobj with it; its
+ * object is the caller's.
+ */
 extern int durable_forget (struct durable *d, struct dobject *dobj);
+
+/* One that was being removed when the store ended and that nobody empties yet;
+ * NULL: there is none.
+ */
+extern struct dobject *durable_next_dying (struct durable *d);
 
 /* Calls fn for each object of the table with this state; at open. */
 extern int durable_each (struct durable *d, enum disk_object_state state,

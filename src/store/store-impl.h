@@ -72,6 +72,8 @@ struct export
   char description[128];            /* [const] */
   bool unnamed, shared;             /* [const] */
   struct object *o;                 /* [const] once made */
+  struct dobject *dobj;             /* of a durable one, or NULL */
+  bool kept;                        /* could not be emptied: durable_keep () */
   bool made;                        /* [store.lock] else being made */
   bool listed;                      /* [store.lock] in the table */
   unsigned nr_conns;                /* [store.lock] */
@@ -115,6 +117,10 @@ struct store {
   unsigned nr_volumes;                 /* [const] */
   struct volume *volumes[VOLUMES_MAX]; /* [const] */
   struct space *space;                 /* [const] */
+  struct durable *durable;             /* [const] NULL: volatile */
+  bool opened;                         /* store_open () has worked */
+  bool stopped;                        /* store_stop () was called */
+  struct reaper *reaper;               /* of a durable store, or NULL */
   struct swzone *zone;                 /* [const] */
   struct vpool *pool;                  /* [const] once started */
   uint64_t opened_ns;                  /* [const] */
@@ -132,6 +138,19 @@ struct store {
   uint64_t next_conn_id;            /* [lock] */
   struct req_count gone[REQ_KINDS]; /* of connections that have ended */
 };
+
+/* ---- store.c ---- */
+
+/* For space_config: tell of a level. */
+extern void store_space_changed (void *arg, enum space_level level);
+/* How a description names what s promises. */
+extern const char *store_durability_name (const struct store *s);
+
+/* ---- reap.c: objects that were being removed when the store ended ---- */
+
+/* Begin to free what they have, in a thread of its own. */
+extern int reap_start (struct store *s);
+extern void reap_stop (struct store *s);
 
 /* ---- table.c ---- */
 
@@ -157,6 +176,8 @@ struct export_config {
 extern int export_get (struct store *s, const char *name,
                        const struct export_config *config, bool create_only,
                        struct export **xp);
+/* An export for an object that the table on the media has, at open. */
+extern int export_load (struct store *s, struct dobject *dobj);
 /* Give a reference back.  close: of a client that had it open, so that the
  * time it lingers begins; a look that led to nothing must not prolong it.
  */

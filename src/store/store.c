@@ -12,7 +12,7 @@
 
 #include <config.h>
 
-#include "store-impl.h"
+#include "durable.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -24,14 +24,15 @@
 #include <unistd.h>
 
 #include "env.h"
+#include "task.h"
 
 /* Memory that a page's map entry can cost at worst: a swblock, a node and
  * their share of the tree for one page alone.
  */
 #define MAP_BYTES_A_PAGE 1024
 
-static void
-space_changed (void *arg, enum space_level level)
+void
+store_space_changed (void *arg, enum space_level level)
 {
   static const struct {
     enum log_level level;
@@ -66,6 +67,24 @@ store_on_space (struct store *s, void (*fn) (void *arg, enum space_state state),
   s->on_space_arg = arg;
 }
 
+static bool
+is_durable (const struct store *s)
+{
+  return s->config.durability != STORE_VOLATILE;
+}
+
+const char *
+store_durability_name (const struct store *s)
+{
+  static const char *const names[] = {
+    [STORE_VOLATILE] = "volatile",
+    [STORE_FLUSH] = "flush",
+    [STORE_STRICT] = "strict",
+  };
+
+  return names[s->config.durability];
+}
+
 /* ---- open ---- */
 
 /* Would the lock of a volume be waited for in vain, since we have it? */
@@ -95,6 +114,30 @@ check_given_once (const struct store_config *config)
   return 0;
 }
 
+/* A formatted volume; read-only, what is written to it stays in memory. */
+static int
+open_store_volume (struct store *s, const char *path, enum volume_direct direct,
+                   struct volume **vp)
+{
+  struct volume_store_options options = {
+    .readonly = s->config.readonly,
+    .direct = direct,
+    .lock_wait_ns = s->config.lock_wait_ns,
+  };
+  struct volume *v;
+  int err = volume_open_store (path, &options, &v);
+
+  if (err || !s->config.readonly) {
+    if (err == 0)
+      *vp = v;
+    return err;
+  }
+  err = volume_open_overlay (v, vp);
+  if (err)
+    volume_close (v);
+  return err;
+}
+
 static int
 open_volume (struct store *s, const struct store_volume_config *vc)
 {
@@ -114,6 +157,8 @@ open_volume (struct store *s, const struct store_volume_config *vc)
 
   if (vc->ready != NULL)
     *vp = vc->ready;
+  else if (vc->path != NULL && is_durable (s))
+    err = open_store_volume (s, vc->path, direct[s->config.direct], vp);
   else if (vc->path != NULL)
     err = volume_open_path (vc->path, &options, vp);
   else
@@ -143,14 +188,42 @@ map_bytes_max (uint64_t nr_blocks)
 }
 
 static int
-build (struct store *s)
+build_volatile (struct store *s)
 {
   struct space_config sc = {
     .volumes = s->volumes,
     .stripe_blocks = s->config.stripe_blocks,
-    .on_level = space_changed,
+    .on_level = store_space_changed,
     .arg = s,
   };
+  int err;
+
+  sc.nr_volumes = s->nr_volumes;
+  err = space_create (&sc, &s->space);
+  if (err)
+    log_write (LOG_ERROR, "pool: %s (a volume has at least one stripe)",
+               strerror (err));
+  return err;
+}
+
+static int
+load_object (void *arg, struct dobject *dobj)
+{
+  return export_load (arg, dobj);
+}
+
+static int
+build_durable (struct store *s)
+{
+  int err = durable_open (s);
+
+  return err ? err
+             : durable_each (s->durable, DISK_OBJECT_LIVE, load_object, s);
+}
+
+static int
+build (struct store *s)
+{
   uint64_t nr_blocks = 0;
   int err;
 
@@ -160,19 +233,14 @@ build (struct store *s)
       return err;
     nr_blocks += s->volumes[i]->size_bytes >> PAGE_SHIFT;
   }
-  sc.nr_volumes = s->nr_volumes;
-  err = space_create (&sc, &s->space);
-  if (err) {
-    log_write (LOG_ERROR, "pool: %s (a volume has at least one stripe)",
-               strerror (err));
-    return err;
-  }
   err = swzone_create (sizeof (struct swent), map_bytes_max (nr_blocks),
                        &s->zone);
   if (err)
     return err;
   s->exports = calloc (EXPORTS_MAX, sizeof (*s->exports));
-  return s->exports != NULL ? 0 : ENOMEM;
+  if (s->exports == NULL)
+    return ENOMEM;
+  return is_durable (s) ? build_durable (s) : build_volatile (s);
 }
 
 int
@@ -191,6 +259,8 @@ store_open (const struct store_config *config, struct store **sp)
     return ENOMEM;
   s->config = *config;
   s->config.default_name = NULL;
+  if (s->config.cache_bytes == 0)
+    s->config.cache_bytes = CACHE_BYTES;
   s->opened_ns = env_now_ns ();
   lock_init (&s->lock, LOCK_STORE, "store");
   lock_init (&s->news_lock, LOCK_LEAF, "store news");
@@ -209,8 +279,17 @@ store_open (const struct store_config *config, struct store **sp)
     store_close (s);
     return err;
   }
+  s->opened = true;
   *sp = s;
   return 0;
+}
+
+/* Objects that were there at open have had no batches yet. */
+static void
+start_objects (struct store *s)
+{
+  for (unsigned i = 0; i < s->nr_exports; i++)
+    object_set_pool (s->exports[i]->o, s->pool);
 }
 
 int
@@ -220,9 +299,18 @@ store_start (struct store *s)
 
   for (unsigned i = 0; i < s->nr_volumes; i++)
     needs_pool |= s->volumes[i]->batched || s->volumes[i]->align > 1;
-  if (!needs_pool)
+  if (needs_pool) {
+    int err = vpool_create (BATCHES, BOUNCE_BYTES, VPOOL_AUTO, &s->pool);
+
+    if (err)
+      return err;
+    start_objects (s);
+  }
+  if (!is_durable (s))
     return 0;
-  return vpool_create (BATCHES, BOUNCE_BYTES, VPOOL_AUTO, &s->pool);
+  int err = durable_start (s->durable);
+
+  return err ? err : reap_start (s);
 }
 
 /* In a --enable-debug build: the books must balance at the end. */
@@ -230,7 +318,12 @@ static void
 check_at_close (struct store *s)
 {
 #ifdef FARPAGE_DEBUG
-  const char *wrong = s->space != NULL ? store_check (s) : NULL;
+  const char *wrong;
+
+  /* One that has failed has given up in the middle of things. */
+  if (!s->opened || (s->durable != NULL && durable_failed (s->durable)))
+    return;
+  wrong = store_check (s);
 
   if (wrong != NULL) {
     fprintf (stderr, "farpage: store_close: %s\n", wrong);
@@ -241,13 +334,24 @@ check_at_close (struct store *s)
 #endif
 }
 
+int
+store_stop (struct store *s)
+{
+  if (!s->opened || s->durable == NULL || s->stopped)
+    return 0;
+  s->stopped = true;
+  reap_stop (s);
+  return durable_stop (s->durable);
+}
+
 void
 store_close (struct store *s)
 {
   if (s == NULL)
     return;
-  check_at_close (s);
   assert (s->nr_conns == 0);
+  (void) store_stop (s);
+  check_at_close (s);
   while (s->nr_exports > 0) {
     struct export *x;
 
@@ -259,6 +363,7 @@ store_close (struct store *s)
     export_put (s, x);
   }
   free (s->exports);
+  durable_close (s->durable);
   vpool_destroy (s->pool);
   swzone_destroy (s->zone);
   space_destroy (s->space);
@@ -269,6 +374,30 @@ store_close (struct store *s)
   lock_destroy (&s->lock);
   free (s->default_name);
   free (s);
+}
+
+/* An export that nobody finds any more: it is removed, durably if it is
+ * durable, and what it has is freed.
+ */
+static int
+empty_export (struct store *s, struct export *x)
+{
+  int err = 0;
+
+  if (x->dobj != NULL)
+    err = durable_remove (s->durable, x->dobj);
+  object_kill (x->o);
+  if (err == 0)
+    err = object_drop (x->o);
+  if (x->dobj == NULL)
+    return err;
+  if (err == 0)
+    err = durable_forget (s->durable, x->dobj);
+  if (err)
+    x->kept = true;
+  else
+    x->dobj = NULL;
+  return err;
 }
 
 /* ---- hold, tick ---- */
@@ -292,7 +421,7 @@ store_hold (struct store *s, uint64_t timeout_ns)
   while (any_under_way (s)) {
     if (env_now_ns () >= deadline_ns)
       return false;
-    usleep (1000);
+    task_sleep (NS_PER_MS);
   }
   return true;
 }
@@ -337,6 +466,7 @@ store_tick (struct store *s)
   while ((x = take_expired (s, env_now_ns ())) != NULL) {
     log_write (LOG_INFO, "export '%s': nobody came back, its pages are free",
                x->name);
+    (void) empty_export (s, x);
     export_put (s, x);
   }
   space_drain (s->space);
@@ -372,6 +502,7 @@ int
 store_remove (struct store *s, const char *name, bool force)
 {
   struct export *x;
+  int err;
 
   if (store_name_error (name) != NULL)
     return ENOENT;
@@ -384,10 +515,9 @@ store_remove (struct store *s, const char *name, bool force)
   table_remove (s, x);
   x->nr_conns++;
   lock_release (&s->lock);
-  object_kill (x->o);
-  (void) object_drop (x->o); /* in memory: it cannot fail */
+  err = empty_export (s, x);
   export_put (s, x);
-  return 0;
+  return err;
 }
 
 /* ---- names ---- */
@@ -446,14 +576,18 @@ store_default (struct store *s, char name[OBJECT_NAME_MAX + 1])
 const char *
 store_check (struct store *s)
 {
-  uint64_t nr_mapped = 0;
+  uint64_t nr_used = 0;
 
   for (unsigned i = 0; i < s->nr_exports; i++) {
-    const char *wrong = object_check (s->exports[i]->o);
+    const struct export *x = s->exports[i];
+    const char *wrong = object_check (x->o);
 
     if (wrong != NULL)
       return wrong;
-    nr_mapped += object_nr_mapped (s->exports[i]->o);
+    if (x->dobj == NULL)
+      nr_used += object_nr_mapped (x->o);
   }
-  return space_check (s->space, nr_mapped);
+  if (s->durable != NULL)
+    nr_used += durable_nr_blocks (s->durable);
+  return space_check (s->space, nr_used);
 }

@@ -105,8 +105,6 @@ struct store_create {
   bool shared;         /* several clients may write at a time */
 };
 
-#define OBJECT_BYTES_MAX (UINT64_C (1) << 50)
-
 /* EINVAL: bad name (store_name_ok says why) or size.  EEXIST.  ENOSPC: not
  * enough for the reservation.  instance receives 32 hex digits and a NUL.
  */

@@ -13,7 +13,7 @@
 
 #include <config.h>
 
-#include "store-impl.h"
+#include "durable.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -45,6 +45,15 @@ position (struct store *s, const char *name, bool *found)
       hi = mid;
   }
   return lo;
+}
+
+static bool
+table_has (struct store *s, const char *name)
+{
+  bool found;
+
+  (void) position (s, name, &found);
+  return found;
 }
 
 struct export *
@@ -116,39 +125,116 @@ table_next (struct store *s, const char *name)
 }
 
 static void
-export_free (struct export *x)
+export_free (struct store *s, struct export *x)
 {
-  object_destroy (x->o);
+  if (x->kept)
+    durable_keep (s->durable, x->dobj);
+  else
+    object_destroy (x->o);
   lock_destroy (&x->lock);
   free (x->name);
   free (x);
+}
+
+/* What all objects of s have in common. */
+static struct object_config
+config_of (struct store *s, const struct export *x)
+{
+  return (struct object_config){
+    .space = s->space,
+    .pool = s->pool,
+    .zone = s->zone,
+    .name = x->name,
+    .cached = !x->unnamed && s->config.direct != STORE_DIRECT_YES,
+  };
+}
+
+static void
+describe (struct store *s, struct export *x)
+{
+  uint64_t linger_s =
+      x->unnamed ? s->config.linger_ns / NS_PER_S : NAMED_LINGER_S;
+  char hex[INSTANCE_HEX + 1];
+
+  hex_put (hex, x->instance, sizeof x->instance);
+  snprintf (x->description, sizeof x->description,
+            "farpage instance=%s durability=%s linger=%" PRIu64, hex,
+            x->dobj != NULL ? store_durability_name (s) : "volatile", linger_s);
+}
+
+/* The object of an export that the table on the media has. */
+static int
+make_durable (struct store *s, struct export *x, struct object_config *oc)
+{
+  int err = durable_map (s->durable, x->dobj, oc);
+
+  if (err == 0)
+    err = object_create (oc, &x->o);
+  if (err == 0)
+    durable_attach (s->durable, x->dobj, x->o);
+  return err;
 }
 
 /* Give a new export its object.  Lock: none held. */
 static int
 make (struct store *s, struct export *x, const struct export_config *config)
 {
-  struct object_config oc = {
-    .size_bytes = config->size_bytes,
-    .reserved = config->reserved,
-    .prepared = config->prepared,
-    .space = s->space,
-    .pool = s->pool,
-    .zone = s->zone,
-  };
-  uint64_t linger_s =
-      config->unnamed ? s->config.linger_ns / NS_PER_S : NAMED_LINGER_S;
-  char hex[INSTANCE_HEX + 1];
+  struct object_config oc;
+  int err;
 
   x->unnamed = config->unnamed;
   x->shared = config->shared;
   x->closed_ns = env_now_ns ();
   env_random (x->instance, sizeof x->instance);
-  hex_put (hex, x->instance, sizeof x->instance);
-  snprintf (x->description, sizeof x->description,
-            "farpage instance=%s durability=volatile linger=%" PRIu64, hex,
-            linger_s);
-  return object_create (&oc, &x->o);
+  oc = config_of (s, x);
+  oc.size_bytes = config->size_bytes;
+  oc.reserved = config->reserved;
+  oc.prepared = config->prepared;
+  if (s->durable == NULL || (config->unnamed && !s->config.swap_keep)) {
+    describe (s, x);
+    return object_create (&oc, &x->o);
+  }
+  err = durable_create (s->durable, x->name, config, x->instance, &x->dobj);
+  if (err)
+    return err;
+  describe (s, x);
+  err = make_durable (s, x, &oc);
+  if (err) /* no room for its reservation: as if it had never been */
+    (void) durable_forget (s->durable, x->dobj);
+  return err;
+}
+
+int
+export_load (struct store *s, struct dobject *dobj)
+{
+  const struct disk_object *entry = &dobj->entry;
+  char name[sizeof entry->name + 1];
+  struct object_config oc;
+  struct export *x;
+  int err;
+
+  memcpy (name, entry->name, entry->name_bytes);
+  name[entry->name_bytes] = '\0';
+  lock_acquire (&s->lock);
+  err = table_has (s, name) ? EUCLEAN : table_add (s, name, &x);
+  lock_release (&s->lock);
+  if (err == EUCLEAN)
+    log_write (LOG_ERROR,
+               "store: there are two disks '%s' (run 'farpage check')", name);
+  if (err)
+    return err;
+  x->dobj = dobj;
+  x->unnamed = entry->flags & DISK_OBJECT_UNNAMED;
+  x->shared = entry->flags & DISK_OBJECT_SHARED;
+  x->closed_ns = env_now_ns ();
+  atomic_store (&x->written, true);
+  memcpy (x->instance, entry->instance, sizeof x->instance);
+  oc = config_of (s, x);
+  oc.size_bytes = entry->size_bytes;
+  oc.reserved = entry->flags & DISK_OBJECT_RESERVED;
+  describe (s, x);
+  x->made = true;
+  return make_durable (s, x, &oc);
 }
 
 int
@@ -184,7 +270,7 @@ export_get (struct store *s, const char *name,
   cond_broadcast (&s->changed);
   lock_release (&s->lock);
   if (err) {
-    export_free (x);
+    export_free (s, x);
     return err;
   }
   *xp = x;
@@ -204,7 +290,7 @@ put (struct store *s, struct export *x, bool was_open)
   last = x->nr_conns == 0 && !x->listed;
   lock_release (&s->lock);
   if (last)
-    export_free (x);
+    export_free (s, x);
 }
 
 void

@@ -103,7 +103,8 @@ test_random_bytes (void *buf, size_t len)
 static inline void
 test_clock_start (void)
 {
-  static const struct env_ops ops = { test_now, test_random_bytes };
+  static const struct env_ops ops = { .now_ns = test_now,
+                                      .random = test_random_bytes };
 
   atomic_store (&test_clock_ns, UINT64_C (1000000) * NS_PER_S);
   env_set (&ops);

@@ -54,6 +54,7 @@
 #include "env.h"
 #include "lock.h"
 #include "medium.h"
+#include "task.h"
 
 /* Rounds in which a transfer may get nowhere before it is given up. */
 #define RETRIES_MAX 1000
@@ -444,6 +445,8 @@ pool_fill_by_engine (struct vpool *pool, enum vpool_engine engine)
 {
   int err;
 
+  if (engine == VPOOL_AUTO && task_table != NULL)
+    engine = VPOOL_SYNC; /* simulated: nothing is for the kernel */
   if (engine != VPOOL_SYNC) {
     err = pool_fill (pool, true);
     if (err == 0 || engine == VPOOL_URING)

@@ -32,6 +32,7 @@
 
 #include "volume.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -240,18 +241,25 @@ overlay_trim (struct volume *v, uint64_t off, uint64_t bytes)
 
 /* ---- open and close ---- */
 
+/* All but inner. */
+static void
+overlay_fini (struct overlay *o)
+{
+  for (uint64_t i = 0; i < o->nr_slots; i++)
+    free (o->slots[i].page);
+  free (o->slots);
+  lock_destroy (&o->lock);
+  medium_fini (&o->v);
+  free (o);
+}
+
 static void
 overlay_close (struct volume *v)
 {
   struct overlay *o = overlay_of (v);
 
-  for (uint64_t i = 0; i < o->nr_slots; i++)
-    free (o->slots[i].page);
-  free (o->slots);
-  lock_destroy (&o->lock);
   volume_close (o->inner);
-  medium_fini (v);
-  free (o);
+  overlay_fini (o);
 }
 
 static const struct volume_ops overlay_ops = {
@@ -284,4 +292,29 @@ volume_open_overlay (struct volume *inner, struct volume **vp)
   lock_init (&o->lock, LOCK_LEAF, "overlay");
   *vp = &o->v;
   return 0;
+}
+
+struct volume *
+volume_overlay_detach (struct volume *v)
+{
+  struct overlay *o = overlay_of (v);
+  struct volume *inner = o->inner;
+
+  assert (v->ops == &overlay_ops);
+  overlay_fini (o);
+  return inner;
+}
+
+uint64_t
+volume_overlay_blocks (struct volume *v, uint64_t *blks)
+{
+  struct overlay *o = overlay_of (v);
+  uint64_t n = 0;
+
+  assert (v->ops == &overlay_ops);
+  LOCK_SCOPE (&o->lock);
+  for (uint64_t i = 0; i < o->nr_slots && blks != NULL; i++)
+    if (o->slots[i].page != NULL)
+      blks[n++] = o->slots[i].blk;
+  return o->nr_used;
 }

@@ -30,6 +30,7 @@ static atomic_uint wrap_hits;
 static atomic_uint wrap_submits;
 static atomic_uint wrap_plain; /* calls of preadv2 and pwritev2 */
 static atomic_int wrap_flags;  /* of the file that the last of them was for */
+static _Atomic uint64_t wrap_pos; /* where in it */
 
 extern ssize_t __real_preadv2 (int, const struct iovec *, int, off_t, int);
 extern ssize_t __real_pwritev2 (int, const struct iovec *, int, off_t, int);
@@ -83,6 +84,7 @@ ssize_t
 __wrap_preadv2 (int fd, const struct iovec *iov, int nr, off_t off, int flags)
 {
   wrap_flags = fcntl (fd, F_GETFL);
+  wrap_pos = (uint64_t) off;
   return wrap_errno (__real_preadv2 (fd, iov, nr, off, flags));
 }
 
@@ -239,6 +241,7 @@ test_cached_file (void **state)
     vbatch_wait (b);
     assert_int_equal (io.error, 0);
     assert_int_equal (wrap_plain, 2);
+    assert_int_equal (wrap_pos, MIB + 100);
     assert_false (wrap_flags & O_DIRECT);
     if (t->v[0]->direct)
       assert_int_equal (wrap_flags & O_ACCMODE, O_RDONLY);

@@ -138,6 +138,7 @@ static void
 test_open_store (void **state)
 {
   const char *path = test_file ("v", SIZE_BYTES + 777);
+  struct volume_store_options options = { .in_use = true };
   uint8_t *page = test_pages (PAGE_BYTES), *all;
   struct volume *v;
 
@@ -163,6 +164,10 @@ test_open_store (void **state)
   assert_int_equal (volume_trim (v, 0, PAGE_BYTES), 0);
   assert_int_equal (volume_read (v, 0, page, PAGE_BYTES), 0);
   assert_int_equal (page[9], 0);
+  volume_close (v);
+  assert_int_equal (volume_open_store (path, &options, &v), 0);
+  assert_false (options.in_use); /* by nobody but us */
+  assert_false (v->sparse);
   volume_close (v);
   free (page);
 }
@@ -374,6 +379,20 @@ test_allocate (void **state)
   volume_close (v);
 }
 
+/* Descriptors of ours that are past the page cache. */
+static unsigned
+nr_direct (void)
+{
+  unsigned nr = 0;
+
+  for (int fd = 0; fd < 64; fd++) {
+    int flags = fcntl (fd, F_GETFL);
+
+    nr += flags != -1 && (flags & O_DIRECT) != 0;
+  }
+  return nr;
+}
+
 static void
 test_wipe (void **state)
 {
@@ -401,7 +420,7 @@ test_wipe (void **state)
     memset (want + size_bytes - MIB, 0, MIB);
     assert_memory_equal (all, want, size_bytes);
     free (all);
-    /* As before, past the page cache or not: what it reads is on the medium. */
+    assert_int_equal (nr_direct (), v->direct); /* as before */
     assert_int_equal (volume_read (v, 0, page, PAGE_BYTES), 0);
     assert_memory_equal (page, want, PAGE_BYTES);
     assert_int_equal (volume_format_check (v, false), 0);

@@ -24,6 +24,7 @@
 /* ---- the kernel, wrapped ---- */
 
 static bool wrap_no_direct;      /* a page at a page's place: EINVAL */
+static bool wrap_replace;        /* ... and "v" is another file then */
 static int wrap_fallocate_error; /* of the next call */
 static int wrap_fallocate_calls;
 static bool wrap_full;             /* no block is free, says statvfs */
@@ -46,6 +47,12 @@ __wrap_pread (int fd, void *buf, size_t len, off_t off)
   if (wrap_no_direct && len == PAGE_BYTES && off == (off_t) PAGE_BYTES) {
     errno = EINVAL;
     return -1;
+  }
+  if (wrap_replace && len == PAGE_BYTES && off == (off_t) PAGE_BYTES) {
+    char path[2 * PATH_MAX];
+
+    strcpy (path, test_file ("w", SIZE_BYTES));
+    assert_int_equal (rename (path, test_path ("v")), 0);
   }
   return __real_pread (fd, buf, len, off);
 }
@@ -97,7 +104,7 @@ static int
 setup (void **state)
 {
   UNUSED (state);
-  wrap_no_direct = wrap_full = false;
+  wrap_no_direct = wrap_replace = wrap_full = false;
   wrap_fallocate_error = wrap_fallocate_calls = 0;
   wrap_sync_error = wrap_sync_wait = wrap_sync_calls = 0;
   test_log_forget ();
@@ -417,6 +424,27 @@ test_direct (void **state)
   volume_close (v);
 }
 
+/* The second descriptor must be of the file that is locked. */
+static void
+test_replaced (void **state)
+{
+  const char *path = test_file ("v", SIZE_BYTES);
+  struct volume *v;
+  bool direct;
+
+  UNUSED (state);
+  assert_int_equal (volume_open_path (path, &plain, &v), 0);
+  direct = v->direct;
+  volume_close (v);
+  if (!direct) {
+    print_message ("skipped: no O_DIRECT in %s\n", test_dir);
+    skip ();
+  }
+  wrap_replace = true;
+  assert_int_equal (test_open (path, &plain), EBUSY);
+  assert_int_equal (test_log_has ("was replaced while it was opened"), 1);
+}
+
 /* ---- flush ---- */
 
 static void
@@ -512,6 +540,7 @@ main (void)
     CASE (test_blocks_allocated),
     CASE (test_blocks_refused),
     CASE (test_direct),
+    CASE (test_replaced),
     CASE (test_flush_fails),
     CASE (test_flush_fails_for_all),
   };

@@ -3,8 +3,8 @@
  *
  * A volume is a row of bytes that can be read and written in any order; it
  * does not know what they mean.  Offsets are in bytes from the start of the
- * volume's data (a path volume keeps its label before it) and, like lengths,
- * multiples of PAGE_BYTES; the caller keeps them inside size_bytes.
+ * volume's data (a volatile store's path has a label before them) and, like
+ * lengths, multiples of PAGE_BYTES; the caller keeps them inside size_bytes.
  *
  * I/O goes in batches: take a batch from the pool, start up to VIO_MAX
  * transfers on any volumes, wait for all of them, put the batch back.
@@ -139,7 +139,7 @@ extern int volume_open_path (const char *path,
                              const struct volume_path_options *options,
                              struct volume **vp);
 
-/* ---- a durable store's volumes */
+/* ---- opening the volumes of a durable store, and making them ---- */
 
 struct volume_store_options {
   bool readonly;             /* take no lock, change nothing */
@@ -192,7 +192,7 @@ extern int volume_allocate (struct volume *v);
  */
 extern int volume_wipe (struct volume *v);
 
-/* ---- */
+/* ---- over another volume ---- */
 
 /* What is written to it is kept in memory and forgotten at close; reads of
  * anything else come from inner, which is never written, flushed or trimmed.
@@ -203,6 +203,14 @@ extern int volume_wipe (struct volume *v);
  * ENOMEM.
  */
 extern int volume_open_overlay (struct volume *inner, struct volume **vp);
+
+/* Forget what was written to it, and give inner back. */
+extern struct volume *volume_overlay_detach (struct volume *v);
+
+/* How many blocks (PAGE_BYTES) were written to it; to blks[], if not NULL, in
+ * no order.  Nobody is at work.
+ */
+extern uint64_t volume_overlay_blocks (struct volume *v, uint64_t *blks);
 
 /* A size in bytes below which a volume is refused: one stripe. */
 #define VOLUME_BYTES_MIN (32 * PAGE_BYTES)
@@ -252,7 +260,8 @@ extern void vbatch_put (struct vbatch *batch); /* NULL is fine */
 extern void *vbatch_bounce (struct vbatch *batch);
 extern size_t vbatch_bounce_bytes (const struct vbatch *batch);
 
-/* Begin a transfer; at most VIO_MAX are pending in a batch.  Lock: none of
+/* Begin a transfer; at most VIO_MAX are pending in a batch.  A write is EROFS
+ * if the volume is readonly, EIO if a flush of it has failed.  Lock: none of
  * rank LOCK_IO or above is held.
  */
 extern void vio_start (struct vbatch *batch, struct vio *io);

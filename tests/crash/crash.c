@@ -14,6 +14,7 @@
 #include <config.h>
 
 #include <errno.h>
+#include <execinfo.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <signal.h>
@@ -25,15 +26,19 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "faults.h"
 #include "sim.h"
 #include "sweep.h"
 #include "switches.h"
+#include "tables.h"
 
 #define PROCS_MAX  64u
 #define RUN_S_MAX  60u /* of real time for one run */
 #define SEEN_SHIFT 25u
 
-static const struct subject *const subjects[] = { &toy_subject,
+static const struct subject *const subjects[] = { &store_subject,
+                                                  &plain_subject,
+                                                  &strict_subject, &toy_subject,
                                                   &trivial_subject };
 #define NR_SUBJECTS (sizeof subjects / sizeof subjects[0])
 
@@ -41,8 +46,8 @@ static struct {
   double seconds;
   uint64_t seed, min_distinct;
   unsigned nr_procs, states_max, inner_max, nr_rotated;
-  bool sabotage_all;
-  const char *replay, *path;
+  bool sabotage_all, faults;
+  const char *replay, *path, *fault;
 } options = {
   .seconds = 10, .nr_procs = 2, .states_max = 12, .inner_max = 2, .path = ""
 };
@@ -52,19 +57,40 @@ struct report {
   struct explore_stat stat;
   uint64_t nr_sequences, nr_all[ALL_MAX + 1];
   bool failed;
-  double seconds; /* to the failure */
+  double seconds, cpu_seconds; /* to the end, or the failure */
   char why[RUN_WHY_BYTES], sequence[256], path[256];
 };
 
 static struct sweep sweep;
 
 static double
-now_s (void)
+clock_s (clockid_t clock)
 {
   struct timespec ts;
 
-  clock_gettime (CLOCK_MONOTONIC, &ts);
+  clock_gettime (clock, &ts);
   return (double) ts.tv_sec + (double) ts.tv_nsec / 1e9;
+}
+
+static double
+now_s (void)
+{
+  return clock_s (CLOCK_MONOTONIC);
+}
+
+static uint64_t
+number (const char *text, uint64_t max)
+{
+  char *end;
+  uint64_t n;
+
+  errno = 0;
+  n = strtoull (text, &end, 0);
+  if (errno != 0 || *end != '\0' || end == text || n > max) {
+    fprintf (stderr, "crash: not a number, or too big: %s\n", text);
+    exit (2);
+  }
+  return n;
 }
 
 /* ---- telling ---- */
@@ -86,6 +112,7 @@ static void
 on_signal (int sig)
 {
   static char sequence[256], path[256];
+  static void *frames[32];
 
   signal (sig, SIG_DFL);
   sweep_print (&sweep, sequence, sizeof sequence);
@@ -93,6 +120,7 @@ on_signal (int sig)
   dprintf (2, "%s in sequence %s after crashes '%s'\n",
            sig == SIGALRM ? "no end" : strsignal (sig), sequence, path);
   run_print_log (2);
+  backtrace_symbols_fd (frames, backtrace (frames, 32), 2);
   tell_command (sequence, path);
   _exit (1);
 }
@@ -136,6 +164,7 @@ work (struct report *report, struct seen *seen, unsigned part,
   catch_signals ();
   report->failed = !sweep_begin (&sweep) || !sweep_run (&sweep);
   report->seconds = now_s () - begin;
+  report->cpu_seconds = clock_s (CLOCK_PROCESS_CPUTIME_ID);
   report->stat = sweep.x.stat;
   report->nr_sequences = sweep.nr_sequences;
   memcpy (report->nr_all, sweep.nr_all, sizeof report->nr_all);
@@ -213,6 +242,7 @@ add_stats (const struct pack *p, struct report *to)
     const struct report *r = &p->report[i];
 
     to->nr_sequences += r->nr_sequences;
+    to->cpu_seconds += r->cpu_seconds;
     for (unsigned j = 1; j <= ALL_MAX; j++)
       to->nr_all[j] += r->nr_all[j];
     to->stat.nr_runs += r->stat.nr_runs;
@@ -241,11 +271,11 @@ print_stats (const struct pack *p, double seconds, uint64_t *nr_distinct)
     printf (" %" PRIu64, r.stat.nr_by_depth[i]);
   printf ("; machine %" PRIu64 ", process %" PRIu64 ")\n",
           r.stat.nr_by_kind[CRASH_MACHINE], r.stat.nr_by_kind[CRASH_PROCESS]);
-  printf ("%" PRIu64 " openings in %.1f s with %u processes: %.0f us each; "
-          "%.0f distinct states a second\n",
-          r.stat.nr_runs, seconds, p->nr,
-          seconds * p->nr * 1e6 / (double) (r.stat.nr_runs + 1),
-          (double) r.stat.nr_distinct / seconds);
+  printf ("%" PRIu64 " openings in %.1f s, %.0f us of a processor each; %.0f "
+          "distinct states a second with %u processes\n",
+          r.stat.nr_runs, seconds,
+          r.cpu_seconds * 1e6 / (double) (r.stat.nr_runs + 1),
+          (double) r.stat.nr_distinct / seconds, p->nr);
   *nr_distinct = r.stat.nr_distinct;
 }
 
@@ -344,11 +374,106 @@ sabotage_sweep (void)
   return nr_caught == nr_tried ? 0 : 1;
 }
 
+/* ---- faults ---- */
+
+/* Every kind at every place, in an order that the seed says, until the time is
+ * up; number n of them.
+ */
+static bool
+try_nth (struct faults *f, uint64_t n, uint64_t nr)
+{
+  uint64_t i = (rng_mix (options.seed) % nr + n * 1000003) % nr;
+  enum media_fault_kind kind = (enum media_fault_kind) (i % MEDIA_FAULTS);
+
+  alarm (RUN_S_MAX);
+  if (faults_try (f, kind, i / MEDIA_FAULTS))
+    return true;
+  fflush (stdout);
+  fprintf (stderr, "FAIL: %s at I/O %" PRIu64 ": %s\n", media_fault_names[kind],
+           i / MEDIA_FAULTS, f->why);
+  run_print_log (2);
+  fprintf (stderr,
+           "again: ./crash --subject %s --seed %" PRIu64 " --fault %s:%" PRIu64
+           "\n",
+           f->subject->name, options.seed, media_fault_names[kind],
+           i / MEDIA_FAULTS);
+  return false;
+}
+
+static int
+try_given (struct faults *f, const char *text)
+{
+  for (unsigned kind = 0; kind < MEDIA_FAULTS; kind++) {
+    size_t len = strlen (media_fault_names[kind]);
+
+    if (strncmp (text, media_fault_names[kind], len) != 0 || text[len] != ':')
+      continue;
+    if (faults_try (f, (enum media_fault_kind) kind,
+                    number (text + len + 1, UINT64_MAX))) {
+      printf ("all is well\n");
+      return 0;
+    }
+    fprintf (stderr, "FAIL: %s: %s\n", text, f->why);
+    run_print_log (2);
+    return 1;
+  }
+  fprintf (stderr, "crash: no such fault: %s\n", text);
+  return 2;
+}
+
+static bool
+faults_sweep (struct faults *f)
+{
+  double begin = now_s ();
+  uint64_t nr = f->nr_io * MEDIA_FAULTS, n = 0, tried = 0;
+  bool good = true;
+
+  while (n < nr && good && now_s () - begin < options.seconds)
+    good = try_nth (f, n++, nr);
+  for (unsigned i = 0; i < MEDIA_FAULTS; i++) {
+    printf ("%-18s %6" PRIu64 " places, %" PRIu64 " stores failed, %" PRIu64
+            " refused after\n",
+            media_fault_names[i], f->nr_tried[i], f->nr_lost[i],
+            f->nr_refused[i]);
+    tried += f->nr_tried[i];
+  }
+  printf ("%s: %" PRIu64 " faults in %" PRIu64 " of %" PRIu64
+          " places and kinds, %" PRIu64 " I/Os, %.1f s\n",
+          f->subject->name, tried, n, nr, f->nr_io, now_s () - begin);
+  return good;
+}
+
+static int
+faults_main (void)
+{
+  struct faults f = { .subject = sweep.x.subject, .seed = options.seed };
+  int status;
+
+  sweep_prepare (NULL, 0, 1);
+  catch_signals ();
+  if (!sweep_begin (&sweep)) {
+    fprintf (stderr, "crash: the beginning fails: %s\n", sweep.x.why);
+    return 1;
+  }
+  f.base = &sweep.base[0];
+  if (!faults_begin (&f)) {
+    fprintf (stderr, "FAIL, with no fault: %s\n", f.why);
+    return 1;
+  }
+  if (options.fault != NULL)
+    status = try_given (&f, options.fault);
+  else
+    status = faults_sweep (&f) ? 0 : 1;
+  faults_end (&f);
+  return status;
+}
+
 /* ---- options ---- */
 
 static const char help[] =
     "usage: crash [OPTION]...\n"
-    "  --subject NAME     the store: toy, trivial\n"
+    "  --subject NAME     store (with staging), plain (without),\n"
+    "                     strict, toy, trivial\n"
     "  --seconds N        of the sweep, or until a sabotage counts as missed\n"
     "  --seed N           of all choices; random, and printed, without it\n"
     "  --procs N          processes (2)\n"
@@ -360,6 +485,8 @@ static const char help[] =
     "  --sabotage-all     break each in turn; each must be caught\n"
     "  --sabotage-some N  N of them, by the seed\n"
     "  --toy-error N      an error of the toy store\n"
+    "  --faults           every fault of media at every I/O of 500 requests\n"
+    "  --fault KIND:N     this one\n"
     "  --replay SEQUENCE --path PATH   as printed by a failure\n";
 
 enum {
@@ -374,6 +501,8 @@ enum {
   O_SABOTAGE_ALL,
   O_SABOTAGE_SOME,
   O_TOY_ERROR,
+  O_FAULTS,
+  O_FAULT,
   O_REPLAY,
   O_PATH,
   O_HELP,
@@ -391,6 +520,8 @@ static const struct option longs[] = {
   { "sabotage-all", no_argument, NULL, O_SABOTAGE_ALL },
   { "sabotage-some", required_argument, NULL, O_SABOTAGE_SOME },
   { "toy-error", required_argument, NULL, O_TOY_ERROR },
+  { "faults", no_argument, NULL, O_FAULTS },
+  { "fault", required_argument, NULL, O_FAULT },
   { "replay", required_argument, NULL, O_REPLAY },
   { "path", required_argument, NULL, O_PATH },
   { "help", no_argument, NULL, O_HELP },
@@ -404,21 +535,6 @@ find_subject (const char *name)
     if (strcmp (subjects[i]->name, name) == 0)
       return subjects[i];
   return NULL;
-}
-
-static uint64_t
-number (const char *text, uint64_t max)
-{
-  char *end;
-  uint64_t n;
-
-  errno = 0;
-  n = strtoull (text, &end, 0);
-  if (errno != 0 || *end != '\0' || end == text || n > max) {
-    fprintf (stderr, "crash: not a number, or too big: %s\n", text);
-    exit (2);
-  }
-  return n;
 }
 
 static void
@@ -464,6 +580,13 @@ set_option (int c, const char *text)
   case O_SABOTAGE_ALL:
     options.sabotage_all = true;
     break;
+  case O_FAULTS:
+    options.faults = true;
+    break;
+  case O_FAULT:
+    options.faults = true;
+    options.fault = text;
+    break;
   case O_REPLAY:
     options.replay = text;
     break;
@@ -489,6 +612,7 @@ main (int argc, char **argv)
   options.seed = given != NULL ? number (given, UINT64_MAX)
                                : rng_mix ((uint64_t) (now_s () * 1e9)) >> 32;
   sweep.x.subject = subjects[0];
+  tables_tune ();
   while ((c = getopt_long (argc, argv, "", longs, NULL)) != -1)
     set_option (c, optarg);
   if (optind != argc || sweep.x.subject == NULL || options.nr_procs == 0 ||
@@ -499,6 +623,8 @@ main (int argc, char **argv)
   if (options.replay != NULL)
     return replay (options.replay, options.path);
   printf ("seed %" PRIu64 " (--seed, FARPAGE_SEED)\n", options.seed);
+  if (options.faults)
+    return faults_main ();
   if (options.sabotage_all || options.nr_rotated > 0)
     return sabotage_sweep ();
   return plain_sweep ();

@@ -96,15 +96,14 @@ is_late (const struct explore *x)
 
 /* ---- new worlds ---- */
 
-/* What staging was when the clock had come to `at`. */
-static const struct run_save *
-save_at (const struct run *run, uint64_t at)
+/* What staging was at that time; every event has its save. */
+static struct ram_copy *
+staging_at (const struct run *run, uint64_t at)
 {
-  const struct run_save *best = NULL;
-
-  for (unsigned i = 0; i < run->nr_saves && run->saves[i].at <= at; i++)
-    best = &run->saves[i];
-  return best;
+  for (unsigned i = 0; i < run->nr_saves; i++)
+    if (run->saves[i].at == at)
+      return run->saves[i].staging;
+  return NULL;
 }
 
 /* What may be found: before the store was open, what might be before. */
@@ -125,31 +124,22 @@ expect_after (const struct world *w, const struct run *run,
 }
 
 static uint64_t
-world_media_hash (const struct subject *subject, const struct world *w)
+world_media_hash (const struct world *w)
 {
-  uint64_t hash = disks_hash (&w->disks);
-
-  if (w->staging != NULL)
-    hash = hash_add (hash, subject->staging_hash (w->staging));
-  return hash;
+  return hash_add (disks_hash (&w->disks), ram_hash (w->staging));
 }
 
 static void
-world_make (const struct explore *x, const struct world *w,
-            const struct run *run, const struct states *s,
-            const struct crash *c, struct world *to)
+world_make (const struct world *w, const struct run *run,
+            const struct states *s, const struct crash *c, struct world *to)
 {
-  const struct run_save *save = save_at (run, c->at);
-
   *to = (struct world){ .kind = c->kind,
                         .next_token = run->next_token,
                         .next_life = run->next_life,
                         .depth = w->depth + 1 };
   states_make (s, c->choice, &to->disks);
-  if (c->kind == CRASH_PROCESS && save != NULL && save->staging != NULL) {
-    x->subject->staging_restore (save->staging);
-    to->staging = x->subject->staging_save ();
-  }
+  if (c->kind == CRASH_PROCESS)
+    to->staging = ram_ref (staging_at (run, c->at));
   expect_after (w, run, c, to);
 }
 
@@ -204,7 +194,7 @@ ops_after (struct rng *rng, struct op ops[2])
 static bool
 is_new (struct explore *x, const struct world *to)
 {
-  uint64_t media = world_media_hash (x->subject, to);
+  uint64_t media = world_media_hash (to);
 
   x->stat.nr_states++;
   if (x->seen == NULL)
@@ -230,7 +220,7 @@ explore_state (struct explore *x, const struct world *w, const struct run *run,
   bool good = true;
   unsigned nr_ops;
 
-  world_make (x, w, run, s, c, &to);
+  world_make (w, run, s, c, &to);
   nr_ops = ops_after (&rng, ops);
   if (is_new (x, &to) || x->script != NULL) {
     x->path[x->nr_path++] = *c;
@@ -238,7 +228,7 @@ explore_state (struct explore *x, const struct world *w, const struct run *run,
     if (good)
       x->nr_path--;
   }
-  world_free (&to, x->subject);
+  world_free (&to);
   return good;
 }
 
@@ -290,7 +280,7 @@ explore_crashes (struct explore *x, const struct world *w,
   const struct crash *script = NULL;
   struct states s;
   uint64_t *points;
-  unsigned nr = states_points (&run->record, &points);
+  unsigned nr = states_points (&run->record, kind, &points);
   bool good = true;
 
   if (x->script != NULL)
@@ -342,7 +332,8 @@ explore_world (struct explore *x, const struct world *w, const struct op *ops,
                                .ops = ops,
                                .nr_ops = nr_ops,
                                .seed = seed,
-                               .read_all = seed % 16 == 0 };
+                               .read_all = seed % 16 == 0,
+                               .saves = w->depth < DEPTH_MAX };
   struct run run;
   bool good = true;
 
@@ -362,7 +353,7 @@ explore_world (struct explore *x, const struct world *w, const struct op *ops,
       good = explore_crashes (x, w, &run, kind, seed);
   if (good && after != NULL)
     keep_after (x, &run, after);
-  run_free (&run, x->subject);
+  run_free (&run);
   return good;
 }
 
@@ -399,7 +390,7 @@ format_main (void *arg)
   struct volume *v[DISKS_MAX];
 
   for (unsigned i = 0; i < f->world->disks.nr; i++)
-    disk_open (&f->world->disks.image[i], i, &record, &v[i]);
+    media_open (&f->world->disks.image[i], i, &record, &v[i]);
   f->err = f->subject->format (v, f->world->disks.nr);
   for (unsigned i = 0; i < f->world->disks.nr; i++)
     volume_close (v[i]);

@@ -389,7 +389,7 @@ open_and_compare (struct bench *b)
   int err;
 
   for (unsigned i = 0; i < run->disks.nr; i++)
-    disk_open (&run->disks.image[i], i, &run->record, &v[i]);
+    media_open (&run->disks.image[i], i, &run->record, &v[i]);
   err = subject->open (v, run->disks.nr, &b->s);
   if (err != 0) {
     b->s = NULL;
@@ -438,28 +438,51 @@ run_main (void *arg)
     wrong (run, "the store does not close: %s", strerror (err));
 }
 
-/* At every point of the simulator: what staging is, if it may have changed. */
+/* Before an event: what staging is. */
 static void
 save_staging (void *arg)
 {
-  struct bench *b = arg;
-  struct run *run = b->run;
-  struct run_save *save;
+  struct run *run = arg;
 
-  if (run->nr_saves > 0 &&
-      run->saves[run->nr_saves - 1].at == run->record.clock)
-    return;
-  if (run->nr_saves == RUN_SAVES_MAX)
-    return;
   if (run->nr_saves == run->max_saves) {
     run->max_saves = 2 * run->max_saves + 64;
     run->saves = realloc (run->saves, run->max_saves * sizeof *run->saves);
     if (run->saves == NULL)
       abort ();
   }
-  save = &run->saves[run->nr_saves++];
-  save->at = run->record.clock;
-  save->staging = b->config->subject->staging_save ();
+  run->saves[run->nr_saves++] =
+      (struct run_save){ run->record.clock, ram_save () };
+}
+
+/* A process may die at any time, so some points between the events of media
+ * and requests become events, too.
+ */
+static void
+maybe_event (void *arg)
+{
+  if ((sim_trace () & 31) == 0)
+    record_event (&((struct run *) arg)->record);
+}
+
+static void
+prepare (const struct run_config *config, const struct world *w,
+         struct run *run)
+{
+  memset (run, 0, sizeof *run);
+  run->history.strict = config->subject->strict;
+  run->history.opened = RECORD_NEVER;
+  run->next_token = w->next_token;
+  run->next_life = w->next_life;
+  disks_copy (&run->disks, &w->disks);
+  if (!config->subject->has_staging)
+    return;
+  ram_begin ();
+  ram_restore (w->staging);
+  sim_on_point (maybe_event, run);
+  if (!config->saves)
+    return;
+  run->record.before_event = save_staging;
+  run->record.arg = run;
 }
 
 void
@@ -470,20 +493,15 @@ run_world (const struct run_config *config, const struct world *w,
   struct bench b = { .config = config, .world = w, .run = run };
   enum sim_end end;
 
-  memset (run, 0, sizeof *run);
-  run->history.strict = config->subject->strict;
-  run->history.opened = RECORD_NEVER;
-  run->next_token = w->next_token;
-  run->next_life = w->next_life;
-  disks_copy (&run->disks, &w->disks);
+  prepare (config, w, run);
   nr_log_lines = 0;
   log_set (keep_line, NULL);
-  if (config->subject->has_staging) {
-    config->subject->staging_restore (w->staging);
-    sim_on_point (save_staging, &b);
-  }
   end = sim_run (&sim, run_main, &b);
   sim_on_point (NULL, NULL);
+  if (run->record.before_event != NULL)
+    save_staging (run); /* of the end */
+  if (config->subject->has_staging)
+    ram_end ();
   log_set (NULL, NULL);
   run->trace = sim_trace ();
   run->steps = sim_steps ();
@@ -494,20 +512,19 @@ run_world (const struct run_config *config, const struct world *w,
 }
 
 void
-run_free (struct run *run, const struct subject *subject)
+run_free (struct run *run)
 {
   for (unsigned i = 0; i < run->nr_saves; i++)
-    subject->staging_free (run->saves[i].staging);
+    ram_put (run->saves[i].staging);
   free (run->saves);
   record_free (&run->record);
   disks_free (&run->disks);
 }
 
 void
-world_free (struct world *w, const struct subject *subject)
+world_free (struct world *w)
 {
-  if (w->staging != NULL)
-    subject->staging_free (w->staging);
+  ram_put (w->staging);
   w->staging = NULL;
   disks_free (&w->disks);
 }

@@ -7,13 +7,14 @@
 #define FARPAGE_CRASH_RUN_H
 
 #include "model.h"
+#include "ram.h"
 #include "subject.h"
 
 /* What a run begins with: media, and what must be found on them. */
 struct world {
   struct disks disks;
-  void *staging;        /* NULL: none */
-  enum crash_kind kind; /* of the crash before it */
+  struct ram_copy *staging; /* NULL: none */
+  enum crash_kind kind;     /* of the crash before it */
   /* What the store may hold if nothing but the media is left, and (after the
    * death of a process) with the staging.
    */
@@ -22,7 +23,7 @@ struct world {
   unsigned depth;                 /* crashes before it */
 };
 
-extern void world_free (struct world *w, const struct subject *subject);
+extern void world_free (struct world *w);
 
 #define RUN_WHY_BYTES 1024u
 #define RUN_SAVES_MAX 4096u
@@ -51,12 +52,13 @@ struct run_config {
   unsigned nr_ops;
   uint64_t seed;
   bool read_all; /* also what the store says is a hole */
+  bool saves;    /* staging at each event is wanted */
 };
 
 /* Open, compare, do the operations, compare, check, close. */
 extern void run_world (const struct run_config *config, const struct world *w,
                        struct run *run);
-extern void run_free (struct run *run, const struct subject *subject);
+extern void run_free (struct run *run);
 
 /* The history, the media's events and the why, for people. */
 extern void run_print (const struct run *run, int fd);

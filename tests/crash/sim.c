@@ -416,7 +416,13 @@ sim_random (void *buf, size_t len)
     p[i] = (uint8_t) rng_next (&sim.random);
 }
 
-static const struct env_ops env_ops = { sim_now, sim_random };
+static uint64_t
+sim_wall (void)
+{
+  return sim.now_ns / NS_PER_S;
+}
+
+static const struct env_ops env_ops = { sim_now, sim_random, sim_wall };
 
 /* ---- a run ---- */
 

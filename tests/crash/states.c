@@ -74,11 +74,10 @@ compare_points (const void *a, const void *b)
   return (x > y) - (x < y);
 }
 
-unsigned
-states_points (const struct record *r, uint64_t **points)
+static unsigned
+machine_points (const struct record *r, uint64_t *p)
 {
   unsigned nr = 0, kept = 0;
-  uint64_t *p = must (malloc ((r->nr_writes + r->nr_flushes + 1) * sizeof *p));
 
   for (unsigned i = 0; i < r->nr_writes; i++)
     p[nr++] = r->writes[i].begin;
@@ -90,8 +89,20 @@ states_points (const struct record *r, uint64_t **points)
   for (unsigned i = 0; i < nr; i++)
     if (kept == 0 || p[kept - 1] != p[i])
       p[kept++] = p[i];
-  *points = p;
   return kept;
+}
+
+unsigned
+states_points (const struct record *r, enum crash_kind kind, uint64_t **points)
+{
+  uint64_t *p = must (malloc ((r->clock + 1) * sizeof *p));
+
+  *points = p;
+  if (kind == CRASH_MACHINE)
+    return machine_points (r, p);
+  for (uint64_t at = 0; at <= r->clock; at++)
+    p[at] = at;
+  return (unsigned) r->clock + 1;
 }
 
 /* ---- the walk ---- */
@@ -245,7 +256,7 @@ apply_torn (const struct states *s, const struct rec_write *w, struct choice *c,
   uint8_t page[PAGE_BYTES];
 
   for (unsigned i = 0; i < w->nr; i++) {
-    const struct block *old = im->block[w->first + i];
+    const struct block *old = image_get (im, w->first + i);
     const struct block *new = s->record->blocks[w->blocks + i];
     unsigned mask = torn_mask (c, cut, i * SECTORS);
     struct block *b;

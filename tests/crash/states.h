@@ -4,7 +4,7 @@
 #ifndef FARPAGE_CRASH_STATES_H
 #define FARPAGE_CRASH_STATES_H
 
-#include "disk.h"
+#include "media.h"
 #include "rng.h"
 
 /* Volumes in a simulated store. */
@@ -27,11 +27,12 @@ extern void disks_copy (struct disks *to, const struct disks *from);
 extern void disks_free (struct disks *d);
 extern uint64_t disks_hash (const struct disks *d);
 
-/* Points of a record at which a crash may leave something new: before each
- * write begins and each flush ends, and at the end.  Rising; the caller frees
- * *points.
+/* Points of a record at which a crash may leave something new: of the machine,
+ * before each write begins and each flush ends, and at the end; of the process,
+ * before each event.  Rising; the caller frees *points.
  */
-extern unsigned states_points (const struct record *r, uint64_t **points);
+extern unsigned states_points (const struct record *r, enum crash_kind kind,
+                               uint64_t **points);
 
 /* A walk over the points of one record, in rising order. */
 struct states {

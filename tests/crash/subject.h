@@ -14,7 +14,7 @@ struct subject {
   unsigned nr_volumes;
   unsigned nr_blocks[DISKS_MAX];
   bool strict;      /* every reply means durable */
-  bool has_staging; /* the four calls below are there */
+  bool has_staging; /* keeps what is replied in ram.h */
 
   int (*format) (struct volume *const *v, unsigned nr);
   /* Takes the volumes, also when it fails. */
@@ -37,18 +37,12 @@ struct subject {
   int (*holes) (void *s, unsigned name, uint32_t nr_pages, bool *hole);
   /* NULL, or what is wrong; nobody is at work.  May be NULL. */
   const char *(*check) (void *s);
-
-  /* What outlives the process but not the machine: a copy of it as it is now,
-   * what a copy is by its hash, and making it the state again (NULL: none).
-   */
-  void *(*staging_save) (void);
-  uint64_t (*staging_hash) (const void *copy);
-  void (*staging_restore) (const void *copy);
-  void (*staging_free) (void *copy);
 };
 
 extern const struct subject trivial_subject;
 extern const struct subject toy_subject;
+/* The real one: with staging, without, and durable with each reply. */
+extern const struct subject store_subject, plain_subject, strict_subject;
 
 /* What is wrong with the toy, for a test of the tests. */
 enum toy_error {

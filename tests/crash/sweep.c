@@ -144,7 +144,7 @@ sweep_begin (struct sweep *s)
     /* A script of no crash: this run alone. */
     quiet.script = &(struct crash){ .at = RECORD_NEVER };
     good = explore_ops (&quiet, &empty, ops, nr, &s->base[i]);
-    world_free (&empty, s->x.subject);
+    world_free (&empty);
     if (!good) {
       memcpy (s->x.why, quiet.why, sizeof s->x.why);
       return false;
@@ -157,7 +157,7 @@ void
 sweep_end (struct sweep *s)
 {
   for (unsigned i = 0; i < BASES; i++)
-    world_free (&s->base[i], s->x.subject);
+    world_free (&s->base[i]);
 }
 
 bool

@@ -208,7 +208,7 @@ states_open (struct volume **v)
 {
   record_clear (&record);
   image_make (&live, 64);
-  disk_open (&live, 0, &record, v);
+  media_open (&live, 0, &record, v);
 }
 
 static void
@@ -236,9 +236,9 @@ test_states_subsets (void **state)
     unsigned mask = 0;
 
     states_make (&s, i, &d);
-    assert_non_null (d.image[0].block[1]); /* 9 at least */
+    assert_non_null (image_get (&d.image[0], 1)); /* 9 at least */
     for (unsigned j = 1; j <= 3; j++) {
-      const struct block *b = d.image[0].block[j];
+      const struct block *b = image_get (&d.image[0], j);
 
       mask |= (b != NULL && b->data[0] == j && b->data[4095] == j) << (j - 1);
       if (i < s.nr_whole)
@@ -273,8 +273,8 @@ test_states_process (void **state)
   states_advance (&s, record.writes[1].begin + 1);
   assert_int_equal (s.nr_maybe, 1);
   states_make (&s, 0, &d);
-  assert_non_null (d.image[0].block[1]);
-  assert_null (d.image[0].block[2]);
+  assert_non_null (image_get (&d.image[0], 1));
+  assert_null (image_get (&d.image[0], 2));
   disks_free (&d);
   states_advance (&s, record.clock);
   assert_int_equal (s.nr_maybe, 0);
@@ -311,7 +311,7 @@ test_states_many (void **state)
 
     states_make (&s, i, &d);
     for (unsigned j = 0; j < 12; j++) {
-      const struct block *b = d.image[0].block[j];
+      const struct block *b = image_get (&d.image[0], j);
 
       mask |= (b != NULL) << j;
       torn += b != NULL && memchr (b->data, 0, PAGE_BYTES) != NULL;
@@ -463,12 +463,12 @@ test_runs_repeat (void **state)
     assert_false (run.failed);
     traces[i] = run.trace;
     hash = disks_hash (&run.disks);
-    run_free (&run, config.subject);
+    run_free (&run);
     free (malloc (i * 100)); /* the heap is not the same */
     run_world (&config, &s.base[1], &run);
     assert_int_equal (run.trace, traces[i]);
     assert_int_equal (disks_hash (&run.disks), hash);
-    run_free (&run, config.subject);
+    run_free (&run);
     for (unsigned j = 0; j < i; j++)
       assert_int_not_equal (traces[j], traces[i]);
   }

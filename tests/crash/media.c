@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Media for the simulator; see disk.h.  run.c opens them, states.c makes new
+/* Media for the simulator; see media.h.  run.c opens them, states.c makes new
  * images from a record.
  *
- *   image: block block block ...      a crash state differs from its base in
- *            |     |     |            a few blocks: it costs a row of pointers
- *            v     v     v
- *          {refs, hash, 4096 bytes}
+ *   image --> row --> block block block ..   a crash state differs from its
+ *       '--> row     {refs, hash, bytes}      base in a few rows; others are
+ *            ...                              shared
  *
  * Why not the memory volume under the fault volume: a state would be a copy of
  * all bytes, and its hash a walk over them.
@@ -20,7 +19,7 @@
 
 #include <config.h>
 
-#include "disk.h"
+#include "media.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -112,33 +111,68 @@ blocks_free (void)
 
 /* ---- images ---- */
 
+static unsigned
+nr_rows (const struct image *im)
+{
+  return (im->nr + ROW_BLOCKS - 1) / ROW_BLOCKS;
+}
+
 void
 image_make (struct image *im, unsigned nr)
 {
   im->nr = nr;
   im->hash = 0;
-  im->block = must (calloc (nr, sizeof *im->block));
+  im->row = must (calloc (nr_rows (im), sizeof *im->row));
 }
 
 void
 image_copy (struct image *to, const struct image *from)
 {
-  to->nr = from->nr;
-  to->hash = from->hash;
-  to->block = must (malloc (from->nr * sizeof *to->block));
-  memcpy (to->block, from->block, from->nr * sizeof *to->block);
-  for (unsigned i = 0; i < to->nr; i++)
-    block_ref (to->block[i]);
+  *to = *from;
+  to->row = must (malloc (nr_rows (from) * sizeof *to->row));
+  for (unsigned i = 0; i < nr_rows (from); i++) {
+    to->row[i] = from->row[i];
+    if (to->row[i] != NULL)
+      to->row[i]->refs++;
+  }
+}
+
+static void
+row_put (struct row *row)
+{
+  if (row == NULL || --row->refs > 0)
+    return;
+  for (unsigned i = 0; i < ROW_BLOCKS; i++)
+    block_put (row->block[i]);
+  free (row);
 }
 
 void
 image_free (struct image *im)
 {
-  for (unsigned i = 0; i < im->nr; i++)
-    block_put (im->block[i]);
-  free (im->block);
-  im->block = NULL;
-  im->nr = 0;
+  for (unsigned i = 0; i < nr_rows (im); i++)
+    row_put (im->row[i]);
+  free (im->row);
+  *im = (struct image){ 0 };
+}
+
+/* The row is this image's alone from now on. */
+static struct row *
+own_row (struct row **rowp)
+{
+  struct row *old = *rowp, *row;
+
+  if (old != NULL && old->refs == 1)
+    return old;
+  row = must (calloc (1, sizeof *row));
+  if (old != NULL)
+    *row = *old;
+  row->refs = 1;
+  for (unsigned i = 0; i < ROW_BLOCKS; i++)
+    block_ref (row->block[i]);
+  row_put (old);
+  *rowp = row;
+  return row;
 }
 
 static uint64_t
@@ -150,10 +184,13 @@ share (unsigned i, const struct block *b)
 void
 image_set (struct image *im, unsigned i, struct block *b)
 {
+  struct block **place =
+      &own_row (&im->row[i / ROW_BLOCKS])->block[i % ROW_BLOCKS];
+
   block_ref (b);
-  im->hash += share (i, b) - share (i, im->block[i]);
-  block_put (im->block[i]);
-  im->block[i] = b;
+  im->hash += share (i, b) - share (i, *place);
+  block_put (*place);
+  *place = b;
 }
 
 /* ---- the record ---- */
@@ -164,7 +201,8 @@ record_clear (struct record *r)
   for (unsigned i = 0; i < r->nr_blocks; i++)
     block_put (r->blocks[i]);
   r->clock = 0;
-  r->nr_writes = r->nr_flushes = r->nr_blocks = r->nr_reads = 0;
+  r->nr_writes = r->nr_flushes = r->nr_blocks = 0;
+  r->nr_io = 0;
   r->changed_under_way = false;
 }
 
@@ -240,21 +278,68 @@ disk_of (struct volume *v)
   return (struct disk *) ((char *) v - offsetof (struct disk, v));
 }
 
+/* How the next operation goes. */
+static enum media_way
+next_way (struct disk *d, enum media_op op, unsigned first, unsigned nr,
+          int *error)
+{
+  struct record *r = d->record;
+  uint64_t at = r->nr_io++;
+
+  *error = 0;
+  if (r->io != NULL)
+    r->io[at] = (char) op;
+  if (r->fault == NULL)
+    return WAY_WHOLE;
+  return media_fault_take (r->fault, at, op, d->number, first, nr, error);
+}
+
 static void
+put_page (uint8_t *to, const struct block *b)
+{
+  if (b != NULL)
+    memcpy (to, b->data, PAGE_BYTES);
+  else
+    memset (to, 0, PAGE_BYTES);
+}
+
+/* What block i of the volume held before the last write that ended. */
+static const struct block *
+older_block (const struct disk *d, unsigned i)
+{
+  const struct record *r = d->record;
+  bool seen = false;
+
+  for (unsigned n = r->nr_writes; n-- > 0;) {
+    const struct rec_write *w = &r->writes[n];
+
+    if (w->volume != d->number || i < w->first || i >= w->first + w->nr ||
+        w->end == RECORD_NEVER)
+      continue;
+    if (seen)
+      return r->blocks[w->blocks + (i - w->first)];
+    seen = true;
+  }
+  return image_get (&r->fault->start[d->number], i);
+}
+
+static int
 read_blocks (struct disk *d, struct vio *io)
 {
   unsigned first = (unsigned) (io->off >> PAGE_SHIFT);
+  unsigned nr = (unsigned) (io->bytes >> PAGE_SHIFT);
+  int err;
+  enum media_way way = next_way (d, MEDIA_READ, first, nr, &err);
 
-  d->record->nr_reads++;
-  for (unsigned i = 0; i < io->bytes >> PAGE_SHIFT; i++) {
-    const struct block *b = d->image->block[first + i];
-    uint8_t *to = page_of (io, i);
-
-    if (b != NULL)
-      memcpy (to, b->data, PAGE_BYTES);
-    else
-      memset (to, 0, PAGE_BYTES);
-  }
+  if (err != 0)
+    return err;
+  for (unsigned i = 0; i < nr; i++)
+    put_page (page_of (io, i), image_get (d->image, first + i));
+  if (way == WAY_FLIPPED)
+    page_of (io, nr / 2)[PAGE_BYTES / 3] ^= 4;
+  if (way == WAY_STALE)
+    put_page (page_of (io, 0), older_block (d, first));
+  return 0;
 }
 
 static bool
@@ -263,24 +348,37 @@ same (const struct block *b, const uint8_t *data)
   return b != NULL ? memcmp (b->data, data, PAGE_BYTES) == 0 : is_zero (data);
 }
 
+/* A write's blocks come onto the medium, in this way. */
 static void
+land (struct disk *d, const struct rec_write *w, enum media_way way)
+{
+  unsigned nr = way == WAY_NOT ? 0 : way == WAY_HALF ? w->nr / 2 : w->nr;
+  unsigned first = w->first;
+
+  if (way == WAY_ELSEWHERE) /* near, and within the volume */
+    first = first + w->nr < d->image->nr ? first + 1 : first - 1;
+  for (unsigned i = 0; i < nr; i++)
+    image_set (d->image, first + i, d->record->blocks[w->blocks + i]);
+}
+
+static int
 write_blocks (struct disk *d, struct vio *io)
 {
   struct record *r = d->record;
   unsigned nr = record_write (r, d->number, io);
-  const struct rec_write *w;
+  const struct rec_write *w = &r->writes[nr];
+  int err;
+  enum media_way way = next_way (d, MEDIA_WRITE, w->first, w->nr, &err);
 
   sim_note (nr << 8 | d->number);
   sim_point (SIM_POINT_IO);
   w = &r->writes[nr];
-  for (unsigned i = 0; i < w->nr; i++) {
-    struct block *b = r->blocks[w->blocks + i];
-
-    image_set (d->image, w->first + i, b);
-    if (!same (b, page_of (io, i)))
+  land (d, w, way);
+  for (unsigned i = 0; i < w->nr; i++)
+    if (!same (r->blocks[w->blocks + i], page_of (io, i)))
       r->changed_under_way = true;
-  }
   r->writes[nr].end = record_event (r);
+  return err;
 }
 
 static void
@@ -290,11 +388,8 @@ disk_start (struct volume *v, struct vbatch *batch, struct vio *io)
 
   (void) batch;
   sim_point (SIM_POINT_IO);
-  if (io->op == VIO_READ)
-    read_blocks (d, io);
-  else
-    write_blocks (d, io);
-  io->done = io->bytes;
+  io->error = io->op == VIO_READ ? read_blocks (d, io) : write_blocks (d, io);
+  io->done = io->error == 0 ? io->bytes : 0;
   sim_point (SIM_POINT_IO);
 }
 
@@ -303,17 +398,21 @@ disk_flush (struct volume *v)
 {
   struct disk *d = disk_of (v);
   struct record *r = d->record;
-  unsigned nr = r->nr_flushes++;
+  unsigned nr = r->nr_flushes;
+  int err;
 
+  next_way (d, MEDIA_SYNC, 0, 0, &err);
   r->flushes = grown (r->flushes, nr, 1, &r->max_flushes, sizeof *r->flushes);
+  r->nr_flushes++;
   r->flushes[nr] = (struct rec_flush){ .volume = d->number,
                                        .begin = record_event (r),
                                        .end = RECORD_NEVER };
   sim_note (d->number);
   sim_point (SIM_POINT_IO);
-  r->flushes[nr].end = record_event (r);
+  if (err == 0)
+    r->flushes[nr].end = record_event (r);
   sim_point (SIM_POINT_IO);
-  return 0;
+  return err;
 }
 
 /* It is not sparse, so nobody asks. */
@@ -342,8 +441,8 @@ static const struct volume_ops disk_ops = {
 };
 
 int
-disk_open (struct image *im, unsigned number, struct record *r,
-           struct volume **vp)
+media_open (struct image *im, unsigned number, struct record *r,
+            struct volume **vp)
 {
   struct disk *d = must (calloc (1, sizeof *d));
   char name[] = { 'v', 'o', 'l', (char) ('0' + number), '\0' };

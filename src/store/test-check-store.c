@@ -1,0 +1,413 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Check on stores that the server made: closed, and as they lay there at
+ * moments when the process could have died; then with blocks of these replaced
+ * by their older selves, and with bits turned in the log.
+ *
+ * FARPAGE_SEED: of what is written, and of the damage.
+ */
+
+#include <config.h>
+
+#include "test-check.h"
+
+#include <time.h>
+
+#include "env.h"
+#include "log.h"
+#include "store.h"
+
+#define NR_VOLUMES 2
+#define DISK_BYTES (3 * MIB)
+#define IO_MAX     (64 * 1024)
+#define ROUNDS     4
+
+#if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
+#define NR_DAMAGES 60u
+#else
+#define NR_DAMAGES 400u
+#endif
+
+static uint64_t seed;
+
+static uint64_t
+rnd (void)
+{
+  seed ^= seed << 13;
+  seed ^= seed >> 7;
+  seed ^= seed << 17;
+  return seed;
+}
+
+struct rig {
+  struct volume *v[NR_VOLUMES]; /* memory; a store does not close them */
+  struct volume_ops ops;
+  uint8_t *image[NR_VOLUMES]; /* a moment's content */
+  struct store *s;
+  struct found found;
+};
+
+static void
+keep_open (struct volume *v)
+{
+  (void) v;
+}
+
+static int
+begin (void **state)
+{
+  struct rig *t = calloc (1, sizeof *t);
+  struct super_format format = { .volumes = t->v, .nr_volumes = NR_VOLUMES };
+  uint8_t uuid[DISK_UUID_BYTES];
+
+  format.ring_bytes = MIB;
+  for (unsigned i = 0; i < NR_VOLUMES; i++) {
+    uint64_t bytes = (8 + 4 * i) * MIB;
+
+    assert_int_equal (
+        volume_open_memory (i > 0 ? "vb" : "va", bytes, true, &t->v[i]), 0);
+    t->image[i] = aligned_alloc (PAGE_BYTES, bytes);
+  }
+  assert_int_equal (super_format (&format, uuid), 0);
+  t->ops = *t->v[0]->ops;
+  *state = t;
+  return 0;
+}
+
+static int
+end (void **state)
+{
+  struct rig *t = *state;
+
+  for (unsigned i = 0; i < NR_VOLUMES; i++) {
+    volume_close (t->v[i]);
+    free (t->image[i]);
+  }
+  free (t);
+  return 0;
+}
+
+static void
+open_store (struct rig *t)
+{
+  static struct volume_ops kept;
+  struct store_volume_config vc[NR_VOLUMES] = { { .ready = t->v[0] },
+                                                { .ready = t->v[1] } };
+  struct store_config config = { .volumes = vc,
+                                 .nr_volumes = NR_VOLUMES,
+                                 .durability = STORE_FLUSH,
+                                 .cache_bytes = 2 * MIB };
+
+  kept = t->ops;
+  kept.close = keep_open;
+  for (unsigned i = 0; i < NR_VOLUMES; i++)
+    t->v[i]->ops = &kept;
+  assert_int_equal (store_open (&config, &t->s), 0);
+  assert_int_equal (store_start (t->s), 0);
+}
+
+static void
+close_store (struct rig *t)
+{
+  assert_int_equal (store_stop (t->s), 0);
+  store_close (t->s);
+  t->s = NULL;
+  for (unsigned i = 0; i < NR_VOLUMES; i++)
+    t->v[i]->ops = &t->ops;
+}
+
+static void
+make (struct rig *t, const char *name)
+{
+  const struct store_create sc = { .name = name, .size_bytes = DISK_BYTES };
+  char instance[INSTANCE_HEX + 1];
+
+  assert_int_equal (store_create (t->s, &sc, instance), 0);
+}
+
+/* Some writes, trims, zeros and flushes. */
+static void
+use (struct rig *t, const char *name, unsigned nr)
+{
+  static uint8_t buf[IO_MAX];
+  const struct peer peer = { .kind = PEER_UNKNOWN };
+  struct conn *c;
+
+  assert_int_equal (store_connect (t->s, name, false, &peer, &c), 0);
+  for (unsigned i = 0; i < nr; i++) {
+    uint64_t off = rnd () % (DISK_BYTES - IO_MAX) & ~UINT64_C (511);
+    uint32_t bytes = (uint32_t) (512 + rnd () % (IO_MAX - 512)) & ~511u;
+    unsigned what = (unsigned) rnd () % 16;
+
+    memset (buf, (int) rnd (), sizeof buf);
+    if (rnd () % 2)
+      bytes = PAGE_BYTES;
+    if (what < 10)
+      assert_int_equal (conn_write (c, buf, off, bytes, false), 0);
+    else if (what < 13)
+      assert_int_equal (conn_trim (c, off, bytes, false), 0);
+    else if (what < 15)
+      assert_int_equal (conn_zero (c, off, bytes, what == 13, false, false), 0);
+    else
+      assert_int_equal (conn_flush (c), 0);
+  }
+  store_disconnect (c);
+}
+
+/* What lies there now, to and from t->image. */
+static void
+save (struct rig *t)
+{
+  for (unsigned i = 0; i < NR_VOLUMES; i++)
+    assert_int_equal (
+        volume_read (t->v[i], 0, t->image[i], t->v[i]->size_bytes), 0);
+}
+
+/* Does t->image still show it? */
+static bool
+is_saved (struct rig *t)
+{
+  bool same = true;
+
+  for (unsigned i = 0; i < NR_VOLUMES; i++) {
+    uint8_t *now = aligned_alloc (PAGE_BYTES, t->v[i]->size_bytes);
+
+    assert_int_equal (volume_read (t->v[i], 0, now, t->v[i]->size_bytes), 0);
+    same = same && memcmp (now, t->image[i], t->v[i]->size_bytes) == 0;
+    free (now);
+  }
+  return same;
+}
+
+/* A moment of a store that is open: a copy of blocks that are being written
+ * would be of no moment.
+ */
+static void
+save_quiet (struct rig *t)
+{
+  const struct timespec nap = { .tv_nsec = 20000000 };
+
+  do {
+    save (t);
+    nanosleep (&nap, NULL);
+  } while (!is_saved (t));
+}
+
+static void
+put_back (struct rig *t)
+{
+  for (unsigned i = 0; i < NR_VOLUMES; i++)
+    assert_int_equal (
+        volume_write (t->v[i], 0, t->image[i], t->v[i]->size_bytes), 0);
+}
+
+static void
+expect_clean (struct rig *t, bool closed)
+{
+  assert_int_equal (found_run (&t->found, t->v, NR_VOLUMES, true), 0);
+  found_none (&t->found);
+  assert_true (t->found.report.whole);
+  assert_int_equal (t->found.report.closed, closed);
+  assert_true (closed || t->found.report.recovered);
+}
+
+static void
+test_closed (void **state)
+{
+  struct rig *t = *state;
+
+  open_store (t);
+  make (t, "a");
+  close_store (t);
+  expect_clean (t, true);
+  assert_int_equal (t->found.report.nr_objects, 1);
+  for (unsigned i = 0; i < ROUNDS; i++) {
+    open_store (t);
+    use (t, "a", 100);
+    close_store (t);
+    expect_clean (t, true);
+  }
+  assert_true (t->found.report.nr_mapped > 0);
+  open_store (t);
+  make (t, "b");
+  use (t, "b", 100);
+  assert_int_equal (store_remove (t->s, "a", false), 0);
+  close_store (t);
+  expect_clean (t, true);
+  assert_int_equal (t->found.report.nr_objects, 1);
+}
+
+/* Copies of a store that is open, while nobody writes: what a dead process
+ * leaves without staging.
+ */
+static void
+make_open (struct rig *t)
+{
+  open_store (t);
+  make (t, "a");
+  make (t, "b");
+  use (t, "a", 150);
+  close_store (t);
+  open_store (t);
+  use (t, "b", 100);
+  assert_int_equal (store_remove (t->s, "a", false), 0);
+  make (t, "c");
+  use (t, "c", 100);
+  use (t, "b", 50);
+  save_quiet (t);
+  close_store (t);
+  put_back (t);
+}
+
+static void
+test_open (void **state)
+{
+  struct rig *t = *state;
+  unsigned nr_recovered = 0;
+
+  for (unsigned i = 0; i < ROUNDS; i++) {
+    make_open (t);
+    assert_int_equal (found_run (&t->found, t->v, NR_VOLUMES, true), 0);
+    found_none (&t->found);
+    assert_true (t->found.report.whole);
+    assert_non_null (strstr (t->found.notes, "was not closed"));
+    if (!t->found.report.recovered) /* then there was nothing to be done */
+      assert_non_null (strstr (t->found.notes, " 0 nodes' images"));
+    nr_recovered += t->found.report.recovered;
+    assert_null (check_store_images (t->v, NR_VOLUMES, true));
+    save (t); /* nothing was written */
+    open_store (t);
+    assert_int_equal (store_remove (t->s, "b", false), 0);
+    assert_int_equal (store_remove (t->s, "c", false), 0);
+    close_store (t);
+    expect_clean (t, true);
+  }
+  assert_true (nr_recovered > 0);
+}
+
+static void
+damage (struct rig *t, unsigned i, uint64_t place, const uint8_t *older)
+{
+  uint8_t page[PAGE_BYTES];
+
+  memcpy (page, t->image[i] + place * PAGE_BYTES, sizeof page);
+  if (older != NULL)
+    memcpy (page, older + place * PAGE_BYTES, sizeof page);
+  else
+    page[rnd () % PAGE_BYTES] ^= (uint8_t) (1u << rnd () % 8);
+  if (older == NULL && rnd () % 2)
+    node_seal ((struct disk_node *) page);
+  assert_int_equal (
+      volume_write (t->v[i], place * PAGE_BYTES, page, sizeof page), 0);
+}
+
+static void
+undamage (struct rig *t, unsigned i, uint64_t place)
+{
+  assert_int_equal (volume_write (t->v[i], place * PAGE_BYTES,
+                                  t->image[i] + place * PAGE_BYTES, PAGE_BYTES),
+                    0);
+}
+
+/* A block that is not all zero. */
+static uint64_t
+some_block (struct rig *t, unsigned i)
+{
+  static const uint8_t zeros[PAGE_BYTES];
+  uint64_t nr = t->v[i]->size_bytes / PAGE_BYTES, place = rnd () % nr;
+
+  while (memcmp (t->image[i] + place * PAGE_BYTES, zeros, sizeof zeros) == 0)
+    place = (place + 1) % nr;
+  return place;
+}
+
+/* Not closed: bits anywhere, the log among them; recovery runs on it. */
+static void
+test_damage (void **state)
+{
+  struct rig *t = *state;
+  unsigned nr_found = 0;
+
+  make_open (t);
+  for (unsigned n = 0; n < NR_DAMAGES; n++) {
+    unsigned i = (unsigned) rnd () % 4 == 0;
+    uint64_t place = some_block (t, i);
+    int err;
+
+    damage (t, i, place, NULL);
+    err = found_run (&t->found, t->v, NR_VOLUMES, true);
+    assert_true (err == 0 || err == EINVAL);
+    nr_found += err != 0 || t->found.nr > 0;
+    undamage (t, i, place);
+  }
+  assert_true (nr_found > NR_DAMAGES / 8);
+  print_message ("%u of %u damages found\n", nr_found, NR_DAMAGES);
+  assert_int_equal (found_run (&t->found, t->v, NR_VOLUMES, true), 0);
+  found_none (&t->found);
+}
+
+/* Closed: any block that has changed since an older clean state, put back to
+ * what it was then.  If it counts (META, DATA in use) that is found.
+ */
+static void
+test_older (void **state)
+{
+  struct rig *t = *state;
+  uint8_t *older[NR_VOLUMES];
+  unsigned nr = 0, nr_found = 0;
+
+  open_store (t);
+  make (t, "a");
+  use (t, "a", 150);
+  close_store (t);
+  save (t);
+  for (unsigned i = 0; i < NR_VOLUMES; i++) {
+    older[i] = malloc (t->v[i]->size_bytes);
+    memcpy (older[i], t->image[i], t->v[i]->size_bytes);
+  }
+  open_store (t);
+  use (t, "a", 150);
+  close_store (t);
+  save (t);
+  for (unsigned i = 0; i < NR_VOLUMES; i++)
+    for (uint64_t p = 0; p < t->v[i]->size_bytes / PAGE_BYTES; p++) {
+      const struct disk_node *was =
+          (const struct disk_node *) (older[i] + p * PAGE_BYTES);
+      const struct disk_node *is =
+          (const struct disk_node *) (t->image[i] + p * PAGE_BYTES);
+
+      if (memcmp (was, is, PAGE_BYTES) == 0)
+        continue;
+      damage (t, i, p, older[i]);
+      (void) found_run (&t->found, t->v, NR_VOLUMES, true);
+      nr++;
+      nr_found += t->found.nr > 0;
+      if (was->magic == DISK_NODE_MAGIC && is->magic == DISK_NODE_MAGIC &&
+          was->cycle != is->cycle)
+        assert_true (t->found.nr > 0);
+      undamage (t, i, p);
+    }
+  assert_true (nr_found > 20);
+  print_message ("%u of %u older blocks found\n", nr_found, nr);
+  expect_clean (t, true);
+  for (unsigned i = 0; i < NR_VOLUMES; i++)
+    free (older[i]);
+}
+
+#define CASE(f) cmocka_unit_test_setup_teardown (f, begin, end)
+
+int
+main (void)
+{
+  const struct CMUnitTest tests[] = {
+    CASE (test_closed),
+    CASE (test_open),
+    CASE (test_damage),
+    CASE (test_older),
+  };
+  const char *text = getenv ("FARPAGE_SEED");
+
+  seed = text != NULL ? strtoull (text, NULL, 0) : env_now_ns ();
+  seed |= 1;
+  print_message ("FARPAGE_SEED=%" PRIu64 "\n", seed);
+  return cmocka_run_group_tests (tests, NULL, NULL);
+}

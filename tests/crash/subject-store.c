@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The real store as a subject: through store.h alone, but for its volumes and
+ * its format.
+ *
+ * As small as it goes, so that its rings wrap, its buffers run out and an open
+ * costs little: BUFS_MIN buffers, the smallest ring, 1024 blocks and 512 on a
+ * second volume.  One connection to each object, shared by all clients.
+ */
+
+#include <config.h>
+
+#include "subject.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "buf.h"
+#include "model.h"
+#include "store.h"
+#include "super.h"
+
+struct sut {
+  struct store *s;
+  struct conn *conn[MODEL_NAMES];
+};
+
+static const char *const names[MODEL_NAMES] = { "a", "b", "c" };
+
+static int
+real_format (struct volume *const *v, unsigned nr)
+{
+  struct super_format config = {
+    .volumes = v,
+    .nr_volumes = nr,
+    .ring_bytes = SUPER_RING_BLOCKS_MIN * DISK_BLOCK_BYTES,
+  };
+  uint8_t uuid[DISK_UUID_BYTES];
+
+  return super_format (&config, uuid);
+}
+
+/* ---- open and close ---- */
+
+static int
+open_with (struct volume *const *v, unsigned nr, enum store_durability mode,
+           const char *staging_dir, void **sp)
+{
+  struct store_volume_config vc[DISKS_MAX] = { 0 };
+  struct store_config config = {
+    .volumes = vc,
+    .nr_volumes = nr,
+    .durability = mode,
+    .cache_bytes = BUFS_MIN * BUF_BYTES,
+    .staging_dir = staging_dir,
+    .reserve = -1,
+  };
+  struct sut *t = calloc (1, sizeof *t);
+  int err = t != NULL ? 0 : ENOMEM;
+
+  for (unsigned i = 0; i < nr; i++)
+    vc[i].ready = v[i];
+  if (err == 0)
+    err = store_open (&config, &t->s);
+  if (err != 0) {
+    for (unsigned i = 0; i < nr; i++)
+      volume_close (v[i]);
+    free (t);
+    return err;
+  }
+  err = store_start (t->s);
+  if (err != 0) {
+    store_close (t->s);
+    free (t);
+    return err;
+  }
+  *sp = t;
+  return 0;
+}
+
+static int
+open_staged (struct volume *const *v, unsigned nr, void **sp)
+{
+  return open_with (v, nr, STORE_FLUSH, "ram", sp);
+}
+
+static int
+open_plain (struct volume *const *v, unsigned nr, void **sp)
+{
+  return open_with (v, nr, STORE_FLUSH, NULL, sp);
+}
+
+static int
+open_strict (struct volume *const *v, unsigned nr, void **sp)
+{
+  return open_with (v, nr, STORE_STRICT, NULL, sp);
+}
+
+static void
+forget_conn (struct sut *t, unsigned name)
+{
+  if (t->conn[name] != NULL)
+    store_disconnect (t->conn[name]);
+  t->conn[name] = NULL;
+}
+
+static int
+real_close (void *s)
+{
+  struct sut *t = s;
+  int err;
+
+  for (unsigned i = 0; i < MODEL_NAMES; i++)
+    forget_conn (t, i);
+  err = store_stop (t->s);
+  store_close (t->s);
+  free (t);
+  return err;
+}
+
+/* ---- objects ---- */
+
+static int
+conn_of (struct sut *t, unsigned name, struct conn **cp)
+{
+  static const struct peer peer = { .kind = PEER_UNIX, .uid = 1, .pid = 1 };
+  struct conn *c;
+  int err = 0;
+
+  if (t->conn[name] == NULL)
+    err = store_connect (t->s, names[name], false, &peer, &c);
+  if (err != 0)
+    return err;
+  if (t->conn[name] == NULL)
+    t->conn[name] = c; /* connecting may let another client run */
+  *cp = t->conn[name];
+  return 0;
+}
+
+static int
+real_create (void *s, unsigned name, uint32_t nr_pages)
+{
+  struct sut *t = s;
+  struct store_create config = { .name = names[name],
+                                 .size_bytes = (uint64_t) nr_pages
+                                               << PAGE_SHIFT };
+  char instance[INSTANCE_HEX + 1];
+
+  return store_create (t->s, &config, instance);
+}
+
+static int
+real_remove (void *s, unsigned name)
+{
+  struct sut *t = s;
+
+  forget_conn (t, name);
+  return store_remove (t->s, names[name], false);
+}
+
+static int
+real_size (void *s, unsigned name, uint32_t *nr_pages)
+{
+  struct conn *c;
+  int err = conn_of (s, name, &c);
+
+  if (err == 0)
+    *nr_pages = (uint32_t) (conn_size_bytes (c) >> PAGE_SHIFT);
+  return err;
+}
+
+/* ---- requests ---- */
+
+static int
+real_read (void *s, unsigned name, void *buf, uint64_t off, uint32_t bytes)
+{
+  struct conn *c;
+  int err = conn_of (s, name, &c);
+
+  return err != 0 ? err : conn_read (c, buf, off, bytes);
+}
+
+static int
+real_write (void *s, unsigned name, const void *buf, uint64_t off,
+            uint32_t bytes, bool fua)
+{
+  struct conn *c;
+  int err = conn_of (s, name, &c);
+
+  return err != 0 ? err : conn_write (c, buf, off, bytes, fua);
+}
+
+static int
+real_trim (void *s, unsigned name, uint64_t off, uint32_t bytes, bool fua)
+{
+  struct conn *c;
+  int err = conn_of (s, name, &c);
+
+  return err != 0 ? err : conn_trim (c, off, bytes, fua);
+}
+
+static int
+real_zero (void *s, unsigned name, uint64_t off, uint32_t bytes, bool may_hole,
+           bool fua)
+{
+  struct conn *c;
+  int err = conn_of (s, name, &c);
+
+  return err != 0 ? err : conn_zero (c, off, bytes, may_hole, false, fua);
+}
+
+static int
+real_flush (void *s, unsigned name)
+{
+  struct conn *c;
+  int err = conn_of (s, name, &c);
+
+  return err != 0 ? err : conn_flush (c);
+}
+
+static int
+note_extent (void *arg, uint64_t off, uint64_t bytes, bool hole, bool zero)
+{
+  bool *holes = arg;
+
+  (void) zero;
+  for (uint64_t i = off >> PAGE_SHIFT; i < (off + bytes) >> PAGE_SHIFT; i++)
+    holes[i] = hole;
+  return 0;
+}
+
+static int
+real_holes (void *s, unsigned name, uint32_t nr_pages, bool *hole)
+{
+  struct conn *c;
+  int err = conn_of (s, name, &c);
+
+  return err != 0 ? err
+                  : conn_extents (c, 0, nr_pages << PAGE_SHIFT, false,
+                                  note_extent, hole);
+}
+
+static const char *
+real_check (void *s)
+{
+  return store_check (((struct sut *) s)->s);
+}
+
+#define REAL                                                          \
+  .nr_volumes = 2, .nr_blocks = { 1024, 512 }, .format = real_format, \
+  .close = real_close, .create = real_create, .remove = real_remove,  \
+  .size = real_size, .read = real_read, .write = real_write,          \
+  .trim = real_trim, .zero = real_zero, .flush = real_flush,          \
+  .holes = real_holes, .check = real_check
+
+const struct subject store_subject = {
+  .name = "store", .has_staging = true, .open = open_staged, REAL
+};
+const struct subject plain_subject = { .name = "plain",
+                                       .open = open_plain,
+                                       REAL };
+const struct subject strict_subject = {
+  .name = "strict", .strict = true, .open = open_strict, REAL
+};
