@@ -217,6 +217,9 @@ cycle_run (struct flush *fl)
 
   if (err == 0)
     err = flush_commit (fl, cut.lsn);
+  /* With no record since, nothing has flushed the META of the last turn. */
+  if (err == 0 && !SABOTAGE (skip_meta_flush))
+    err = commit_flush_volumes (fl);
   if (err == 0)
     err = write_super (fl, &fl->cut_root, fl->cut_lsn);
   if (err)
