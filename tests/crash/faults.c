@@ -22,6 +22,7 @@
 #include "faults.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -367,7 +368,8 @@ faults_end (struct faults *f)
   free (f->io);
 }
 
-bool
+/* This kind at that place; true also if it means nothing there. */
+static bool
 faults_try (struct faults *f, enum media_fault_kind kind, uint64_t at)
 {
   static struct faulty y;
@@ -392,4 +394,35 @@ faults_try (struct faults *f, enum media_fault_kind kind, uint64_t at)
   for (unsigned i = 0; i < f->base->disks.nr; i++)
     image_free (&start[i]);
   return !y.failed;
+}
+
+uint64_t
+faults_nr (const struct faults *f)
+{
+  return f->nr_io * MEDIA_FAULTS;
+}
+
+void
+faults_nth (const struct faults *f, uint64_t n, char *text, size_t bytes)
+{
+  const uint64_t step = 1000003; /* a prime that divides no number of them */
+  uint64_t nr = faults_nr (f), i = (rng_mix (f->seed) % nr + n * step) % nr;
+
+  snprintf (text, bytes, "%s:%" PRIu64, media_fault_names[i % MEDIA_FAULTS],
+            i / MEDIA_FAULTS);
+}
+
+int
+faults_given (struct faults *f, const char *text)
+{
+  for (unsigned kind = 0; kind < MEDIA_FAULTS; kind++) {
+    size_t len = strlen (media_fault_names[kind]);
+    uint64_t at;
+
+    if (strncmp (text, media_fault_names[kind], len) != 0 ||
+        sscanf (text + len, ":%" SCNu64, &at) != 1)
+      continue;
+    return faults_try (f, (enum media_fault_kind) kind, at) ? 0 : EIO;
+  }
+  return EINVAL;
 }
