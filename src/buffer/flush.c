@@ -137,6 +137,8 @@ wait_enter (struct flush *fl, unsigned nr_nodes)
   bool entered = false;
 
   atomic_fetch_add (&fl->nr_waiting, 1);
+  /* For a moment we were inside: somebody may have gone to wait for that. */
+  gate_look (fl);
   while (!entered && !flush_failed (fl)) {
     if (!atomic_load (&fl->closed))
       want_room (fl);
@@ -159,14 +161,7 @@ change_begin (struct flush *fl, unsigned nr_nodes, struct change *ch)
   ch->nr_nodes = nr_nodes;
   if (flush_failed (fl))
     return EIO;
-  if (try_enter (fl, nr_nodes))
-    return 0;
-  /* While we tried, whoever closes the gate may have counted us. */
-  if (atomic_load (&fl->closed)) {
-    LOCK_SCOPE (&fl->gate_lock);
-    cond_broadcast (&fl->gate_changed);
-  }
-  return wait_enter (fl, nr_nodes);
+  return try_enter (fl, nr_nodes) ? 0 : wait_enter (fl, nr_nodes);
 }
 
 void

@@ -24,6 +24,8 @@ struct runs {
 /* What objmeta.c knows under these names is in the space layer elsewhere. */
 struct freemap {
   struct meta *m;
+  _Atomic uint64_t nr_notes;
+  atomic_uint nr_inside;
 };
 struct parked {
   struct meta *m;
@@ -44,15 +46,23 @@ struct rig {
 void
 freemap_note (struct freemap *fm, const struct space_run *run, bool used)
 {
+  fm->nr_notes++;
   for (uint64_t i = 0; i < run->nr; i++)
     meta_note (fm->m, run->blk + i, used);
 }
 
 int
-freemap_wait (struct freemap *fm)
+freemap_enter (struct freemap *fm)
 {
-  UNUSED (fm);
+  fm->nr_inside++;
   return 0;
+}
+
+void
+freemap_leave (struct freemap *fm)
+{
+  assert_true (fm->nr_inside > 0);
+  fm->nr_inside--;
 }
 
 void
