@@ -183,5 +183,6 @@ recover_pages (struct recover *rc, struct change *ch)
       return err;
     i += nr;
   }
+  rc->nr_candidates = 0;
   return 0;
 }

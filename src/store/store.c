@@ -578,6 +578,7 @@ store_check (struct store *s)
 {
   uint64_t nr_used = 0;
 
+  reap_wait (s);
   for (unsigned i = 0; i < s->nr_exports; i++) {
     const struct export *x = s->exports[i];
     const char *wrong = object_check (x->o);
