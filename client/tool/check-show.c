@@ -158,8 +158,7 @@ show_plan (struct show *s, uint64_t nr_blocks)
   show_progress_end (s);
   if (s->json != NULL)
     return;
-  printf ("Writing %" PRIu64 " blocks (%s); ", nr_blocks,
-          size_human (nr_blocks * BLOCK_BYTES, size));
+  printf ("To be written: %s; ", size_human (nr_blocks * BLOCK_BYTES, size));
   if (s->left.nr_all == 0)
     printf ("after that nothing is wrong\n");
   else
@@ -241,10 +240,9 @@ end_text (const struct show *s, const struct check_report *r, int status)
     printf ("Not all could be looked at.\n");
   printf ("%s", verdict (s, status));
   if (r->nr_all > 0)
-    printf (": %" PRIu64 " findings", r->nr_all);
+    printf (": %" PRIu64 " finding%s", r->nr_all, r->nr_all > 1 ? "s" : "");
   if (status == STATUS_CHECK_ERRORS && s->nr_written == 0)
-    printf (" ('farpage check --repair --undo-file FILE' tells what can be "
-            "done, and does it)");
+    printf (" (--repair --undo-file FILE puts right what can be)");
   putchar ('\n');
 }
 

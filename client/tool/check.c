@@ -15,8 +15,10 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -77,6 +79,10 @@ check_usage (const struct invocation *inv)
                       "kept there, and --restore FILE puts it back");
   if (given (inv, OPT_UNDO_FILE) && !given (inv, OPT_REPAIR))
     return complain_usage (inv->command, "--undo-file goes with --repair");
+  if (given (inv, OPT_UNDO_FILE) &&
+      access (inv->value[OPT_UNDO_FILE], F_OK) == 0)
+    return complain_usage (inv->command, "--undo-file: '%s' is there already",
+                           inv->value[OPT_UNDO_FILE]);
   if (given (inv, OPT_LOSE_PAGES) && !given (inv, OPT_REPAIR))
     return complain_usage (inv->command, "--lose-pages goes with --repair");
   return 0;
@@ -105,6 +111,22 @@ open_volumes (const struct invocation *inv, struct volumes *vs)
       return STATUS_CHECK_FAILED;
     }
   return 0;
+}
+
+/* Where servers of this user keep staging files if they are not told. */
+static const char *
+staging_of (const struct invocation *inv, char *to, size_t bytes)
+{
+  const char *user = getenv ("XDG_RUNTIME_DIR");
+
+  if (given (inv, OPT_STAGING))
+    return inv->value[OPT_STAGING];
+  if (user != NULL && geteuid () != 0) {
+    snprintf (to, bytes, "%s/farpage", user);
+    return to;
+  }
+  return access ("/run/farpage", F_OK) == 0 ? "/run/farpage"
+                                            : "/dev/shm/farpage";
 }
 
 /* ---- */
@@ -149,20 +171,20 @@ run_restore (const struct invocation *inv, const struct volumes *vs)
   if (given (inv, OPT_JSON))
     printf ("{\n  \"restored_blocks\": %" PRIu64 "\n}\n", nr);
   else
-    printf ("%" PRIu64 " blocks are what they were before the repair\n", nr);
-  return STATUS_CHECK_REPAIRED;
+    printf ("%" PRIu64 " blocks: as before the repair\n", nr);
+  return 0;
 }
 
 static int
 run_on (const struct invocation *inv, struct volumes *vs)
 {
-  const char *staging = inv->value[OPT_STAGING];
+  char staging[PATH_MAX];
   struct show s;
   struct check_config config = {
     .volumes = vs->v,
     .nr_volumes = vs->nr,
     .data = given (inv, OPT_DATA),
-    .staging_dir = staging != NULL ? staging : "/run/farpage",
+    .staging_dir = staging_of (inv, staging, sizeof staging),
     .found = show_found,
     .note = show_note,
     .progress = show_progress,
