@@ -25,11 +25,15 @@ parameters ()
   done
   refused 'swap-size: too large .say 1P or less' mem:16M swap-size=2P
   refused 'too small .say mem:128K or more' mem:4096
-  refused 'durability=flush needs a formatted store.*durability=volatile' \
-    mem:16M durability=flush
-  refused 'durability=strict needs a formatted store' mem:16M durability=strict
-  refused 'durability=bogus: there is no such thing .say durability=vol' mem:16M \
+  refused 'mem: keeps nothing .say durability=volatile' mem:16M \
+    durability=flush
+  refused 'mem: keeps nothing .say durability=volatile' mem:16M \
+    durability=strict
+  refused 'durability=bogus: there is no such thing .say flush, strict' mem:16M \
     durability=bogus
+  for key in readonly swap-keep; do
+    refused "$key=yes needs a store made by .farpage format" mem:16M $key=yes
+  done
   refused 'linger' mem:16M linger=-1
   refused 'linger=1000000000: say a number of seconds' mem:16M linger=1000000000
   refused 'default: the name has one of' mem:16M default=swap/a
@@ -43,7 +47,8 @@ parameters ()
 volumes ()
 {
   fresh
-  refused "$v: .*say durability=volatile" "$v"
+  refused "$v: not a farpage volume .run 'farpage format $v'" "$v"
+  refused "mem: keeps nothing .say durability=volatile" mem:16M "$v"
   refused 'no such file or device.*truncate' "$v.none" durability=volatile
   refused 'directory' "$dir" durability=volatile
   mkfifo "$dir/fifo"
