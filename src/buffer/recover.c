@@ -50,9 +50,9 @@ recover_block_ok (const struct recover *rc, uint64_t blk)
 
   if (blk >> 60 != 0 || volume >= rc->supers->nr_volumes)
     return false;
-  return place >= super_first_block (&rc->supers->root, volume) ||
-         (place >= rc->supers->root.members[volume].freemap_first &&
-          place < rc->supers->root.members[volume].nr_blocks);
+  /* The free map lies behind slots and ring, and before all the rest. */
+  return place >= rc->supers->root.members[volume].freemap_first &&
+         place < rc->supers->root.members[volume].nr_blocks - 2;
 }
 
 static int
@@ -338,6 +338,7 @@ set_log_end (struct recover *rc)
 {
   struct flush *fl = rc->fl;
 
+  fl->epoch = rc->supers->root.epoch;
   atomic_store (&fl->next_lsn, rc->end);
   atomic_store (&fl->content_lsn, rc->end);
   atomic_store (&fl->written_lsn, rc->end);

@@ -416,7 +416,9 @@ test_drop (void **state)
 static void
 test_failed (void **state)
 {
+  struct fault_rule all_writes = { .action = FAULT_DELAY, .op = VIO_WRITE };
   struct rig r;
+  int rule;
 
   UNUSED (state);
   open_rig (&r, 2000);
@@ -426,6 +428,7 @@ test_failed (void **state)
   fault_fail_flush (r.d.v, EIO);
   assert_int_equal (sync_rig (&r), EIO);
   assert_true (flush_failed (r.fl));
+  rule = fault_add (r.d.v, &all_writes);
   assert_int_equal (disk_fill (&r.d, 3, 0, 1), EIO);
   assert_int_equal (disk_fill (&r.d, 3, 0, PAGES (1)), EIO);
   assert_int_equal (disk_fill (&r.d, 3, 0, PAGES (99)), EIO);
@@ -435,6 +438,7 @@ test_failed (void **state)
   disk_expect (&r.d, 1, 0, PAGES (5));
   disk_expect (&r.d, 2, PAGES (5), PAGES (3));
   disk_expect (&r.d, 1, PAGES (8), PAGES (92));
+  assert_int_equal (fault_nr_hits (r.d.v, rule), 0);
   rig_die (&r);
   volume_close (r.d.v);
 }

@@ -390,3 +390,9 @@ durable_nr_blocks (struct durable *d)
   }
   return nr;
 }
+
+uint64_t
+durable_nr_parked (struct durable *d)
+{
+  return parked_nr_blocks (d->pk);
+}

@@ -43,6 +43,8 @@ extern bool durable_failed (struct durable *d);
  * parked; nobody is at work.
  */
 extern uint64_t durable_nr_blocks (struct durable *d);
+/* Blocks that wait until nothing needs them. */
+extern uint64_t durable_nr_parked (struct durable *d);
 
 /* ---- objects ---- */
 
