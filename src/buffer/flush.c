@@ -155,17 +155,13 @@ wait_enter (struct flush *fl, unsigned nr_nodes)
 int
 change_begin (struct flush *fl, unsigned nr_nodes, struct change *ch)
 {
-  int err = 0;
-
   assert (nr_nodes <= CHANGE_NODES_MAX);
   ch->lsn = 0;
   ch->quiet = false;
   ch->nr_nodes = nr_nodes;
   if (flush_failed (fl))
     return EIO;
-  if (!try_enter (fl, nr_nodes))
-    err = wait_enter (fl, nr_nodes);
-  return err;
+  return try_enter (fl, nr_nodes) ? 0 : wait_enter (fl, nr_nodes);
 }
 
 void
@@ -470,6 +466,7 @@ flush_create (const struct flush_config *config, struct flush **flp)
   fl->supers = config->supers;
   fl->ring_first = root->ring_first;
   fl->ring_blocks = root->ring_blocks;
+  memcpy (fl->uuid, root->uuid, sizeof fl->uuid);
   fl->cut_reserve = min_u64 (count_freemap_nodes (root) + 8,
                              bufs_dirty_max (fl->bs, BUF_META) / 2);
   init_locks (fl);
@@ -564,7 +561,7 @@ flush_stat (struct flush *fl, struct flush_stat *st)
 {
   *st = (struct flush_stat){
     .cycle = flush_cycle (fl),
-    .epoch = fl->supers->root.epoch,
+    .epoch = fl->epoch,
     .tail_lsn = flush_tail (fl),
     .durable_lsn = flush_durable (fl),
     .redo_lsn = atomic_load (&fl->redo_lsn),

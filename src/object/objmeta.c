@@ -68,8 +68,7 @@ objmeta_run_ok (const struct objmeta *m, uint64_t word, uint64_t nr)
     return blk == 0;
   case SWMETA_BLOCK:
     return bufs_has_block (m->tree.bs, blk) &&
-           bufs_has_block (m->tree.bs, blk + nr - 1) &&
-           blkno_volume (blk) == blkno_volume (blk + nr - 1);
+           bufs_has_block (m->tree.bs, blk + nr - 1);
   }
   return false;
 }
@@ -321,6 +320,14 @@ objmeta_create (struct bufs *bs, struct flush *fl, struct freemap *fm,
   m->nr_pages = nr_pages;
   *mapp = m;
   return 0;
+}
+
+void
+objmeta_set_parked (void *map, struct parked *pk)
+{
+  struct objmeta *m = map;
+
+  m->pk = pk;
 }
 
 static void

@@ -65,47 +65,33 @@ drop (struct reaper *r, struct dobject *dobj)
   return err;
 }
 
-static int
-reap_one (void *arg, struct dobject *dobj)
-{
-  struct reaper *r = arg;
-  int err = atomic_load (&r->stop) ? EINTR : drop (r, dobj);
-
-  if (err && err != EINTR)
-    log_write (LOG_ERROR,
-               "store: a removed disk could not be freed: %s (the next start "
-               "tries again)",
-               strerror (err));
-  return err == EINTR ? err : 0;
-}
-
 static void
 reap_main (void *arg)
 {
   struct reaper *r = arg;
+  struct dobject *dobj;
 
-  (void) durable_each (r->s->durable, DISK_OBJECT_DYING, reap_one, r);
-}
+  while (!atomic_load (&r->stop) &&
+         (dobj = durable_next_dying (r->s->durable)) != NULL) {
+    int err = drop (r, dobj);
 
-static int
-count_one (void *arg, struct dobject *dobj)
-{
-  unsigned *nr = arg;
-
-  (void) dobj;
-  *nr += 1;
-  return 0;
+    if (err && err != EINTR)
+      log_write (LOG_ERROR,
+                 "store: a removed disk could not be freed: %s (the next start "
+                 "tries again)",
+                 strerror (err));
+    if (err)
+      return;
+  }
 }
 
 int
 reap_start (struct store *s)
 {
   struct reaper *r;
-  unsigned nr = 0;
   int err;
 
-  (void) durable_each (s->durable, DISK_OBJECT_DYING, count_one, &nr);
-  if (nr == 0)
+  if (durable_next_dying (s->durable) == NULL)
     return 0;
   r = calloc (1, sizeof *r);
   if (r == NULL)
@@ -122,20 +108,33 @@ reap_start (struct store *s)
   return 0;
 }
 
-void
-reap_stop (struct store *s)
+static void
+end (struct store *s, bool stop)
 {
   struct reaper *r = s->reaper;
 
   if (r == NULL)
     return;
   lock_acquire (&r->lock);
-  atomic_store (&r->stop, true);
-  if (r->o != NULL)
+  if (stop)
+    atomic_store (&r->stop, true);
+  if (stop && r->o != NULL)
     object_drop_stop (r->o);
   lock_release (&r->lock);
   task_join (r->task);
   lock_destroy (&r->lock);
   free (r);
   s->reaper = NULL;
+}
+
+void
+reap_stop (struct store *s)
+{
+  end (s, true);
+}
+
+void
+reap_wait (struct store *s)
+{
+  end (s, false);
 }
