@@ -85,8 +85,8 @@ make_cut (struct flush *fl, struct cut *cut)
     return fail (fl, "the free map could not be read");
   gate_close (fl);
   cut->cycle = atomic_load (&fl->cycle);
-  cut->root = fl->supers->root;
-  cut->root.redo_epoch = cut->root.epoch;
+  cut->root = fl->cut_root;
+  cut->root.redo_epoch = fl->epoch;
   err = fl->config.ops->cut (fl->config.arg, &ch, &cut->root);
   if (err == 0) {
     cut->lsn = undo_close_block (fl);
