@@ -137,6 +137,8 @@ wait_enter (struct flush *fl, unsigned nr_nodes)
   bool entered = false;
 
   atomic_fetch_add (&fl->nr_waiting, 1);
+  /* For a moment we were inside: somebody may have gone to wait for that. */
+  gate_look (fl);
   while (!entered && !flush_failed (fl)) {
     if (!atomic_load (&fl->closed))
       want_room (fl);
@@ -153,17 +155,13 @@ wait_enter (struct flush *fl, unsigned nr_nodes)
 int
 change_begin (struct flush *fl, unsigned nr_nodes, struct change *ch)
 {
-  int err = 0;
-
   assert (nr_nodes <= CHANGE_NODES_MAX);
   ch->lsn = 0;
   ch->quiet = false;
   ch->nr_nodes = nr_nodes;
   if (flush_failed (fl))
     return EIO;
-  if (!try_enter (fl, nr_nodes))
-    err = wait_enter (fl, nr_nodes);
-  return err;
+  return try_enter (fl, nr_nodes) ? 0 : wait_enter (fl, nr_nodes);
 }
 
 void

@@ -323,6 +323,14 @@ objmeta_create (struct bufs *bs, struct flush *fl, struct freemap *fm,
   return 0;
 }
 
+void
+objmeta_set_parked (void *map, struct parked *pk)
+{
+  struct objmeta *m = map;
+
+  m->pk = pk;
+}
+
 static void
 durable_destroy (void *map)
 {

@@ -192,9 +192,14 @@ parked_data (struct parked *pk, uint64_t hint, const struct space_run *runs,
     if (many)
       flush_kick (pk->fl);
     if (i == nr_runs || flush_failed (pk->fl))
-      return;
+      break;
     wait_room (pk);
   }
+  /* It was durable before we came: nobody else will look again until something
+   * new is, and whoever waits for units may be who would bring that.
+   */
+  if (lsn <= flush_durable (pk->fl))
+    parked_durable (pk, lsn);
 }
 
 void

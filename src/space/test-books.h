@@ -69,9 +69,9 @@ books_open (struct books *b)
 static inline void
 books_drop (struct books *b)
 {
+  flush_destroy (b->fl); /* its threads first */
   freemap_destroy (b->fm);
   b->fm = NULL;
-  flush_destroy (b->fl);
   bufs_destroy (b->bs);
 }
 
@@ -89,7 +89,7 @@ books_create (struct books *b, const uint64_t *sizes, unsigned nr)
         volume_open_memory (i == 0 ? "v0" : "v1", sizes[i], true, &inner), 0);
     assert_int_equal (volume_open_fault (inner, &b->v[i]), 0);
   }
-  format.ring_bytes = 4 * MIB;
+  format.ring_bytes = sizes[0] > 1024 * MIB ? 32 * MIB : 4 * MIB;
   assert_int_equal (super_format (&format, uuid), 0);
 }
 

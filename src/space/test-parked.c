@@ -32,6 +32,13 @@ flush_kick (struct flush *f)
   atomic_fetch_add (&fl.nr_kicks, 1);
 }
 
+uint64_t
+flush_durable (struct flush *f)
+{
+  UNUSED (f);
+  return atomic_load (&fl.durable);
+}
+
 bool
 flush_failed (struct flush *f)
 {
@@ -103,6 +110,28 @@ test_data (void **state)
   pool_close (p);
 }
 
+/* Who comes when the record is durable already finds nobody to wait for. */
+static void
+test_late (void **state)
+{
+  struct pool *p = pool_of (4096);
+  struct parked *pk = open_parked (p);
+  struct space_run a = pool_alloc (p, 1, 8), b = pool_alloc (p, 1, 8);
+
+  UNUSED (state);
+  atomic_store (&fl.durable, 5);
+  parked_durable (pk, 5);
+  park (p, pk, a, 6);
+  assert_int_equal (parked_nr_blocks (pk), 8);
+  atomic_store (&fl.durable, 6);
+  park (p, pk, b, 6);
+  assert_int_equal (parked_nr_blocks (pk), 0);
+  assert_int_equal (pool_stat (p).nr_units_used, 0);
+  pool_check (p, 0);
+  parked_destroy (pk);
+  pool_close (p);
+}
+
 /* Threads come out of order: what lies behind waits, nothing goes early. */
 static void
 test_order (void **state)
@@ -135,14 +164,14 @@ test_kick (void **state)
 
   UNUSED (state);
   for (unsigned i = 0; i < 96; i++)
-    park (p, pk, pool_alloc (p, 1, 1), i);
+    park (p, pk, pool_alloc (p, 1, 1), i + 1);
   assert_int_equal (atomic_load (&fl.nr_kicks), 0);
-  park (p, pk, pool_alloc (p, 1, 1), 96);
-  assert_int_equal (atomic_load (&fl.nr_kicks), 1);
   park (p, pk, pool_alloc (p, 1, 1), 97);
-  assert_int_equal (atomic_load (&fl.nr_kicks), 2);
-  parked_durable (pk, 50);
+  assert_int_equal (atomic_load (&fl.nr_kicks), 1);
   park (p, pk, pool_alloc (p, 1, 1), 98);
+  assert_int_equal (atomic_load (&fl.nr_kicks), 2);
+  parked_durable (pk, 51);
+  park (p, pk, pool_alloc (p, 1, 1), 99);
   assert_int_equal (atomic_load (&fl.nr_kicks), 2);
   parked_destroy (pk); /* the rest is freed */
   pool_check (p, 0);
@@ -456,7 +485,7 @@ main (void)
     cmocka_unit_test (test_kick),      cmocka_unit_test (test_full),
     cmocka_unit_test (test_failed),    cmocka_unit_test (test_meta),
     cmocka_unit_test (test_meta_many), cmocka_unit_test (test_threads),
-    cmocka_unit_test (test_one_unit),
+    cmocka_unit_test (test_one_unit),  cmocka_unit_test (test_late),
   };
 
   log_set (test_log_keep, NULL);

@@ -116,7 +116,8 @@ read_all (struct check *c)
   struct run run[DEPTH];
   int err = 0;
 
-  qsort (d->pages, d->nr, sizeof *d->pages, by_blk);
+  if (d->nr > 0)
+    qsort (d->pages, d->nr, sizeof *d->pages, by_blk);
   for (uint64_t next = 0; next < d->nr && err == 0;) {
     unsigned n = 0;
 

@@ -252,7 +252,8 @@ find_same (struct check *c, struct check_object **by,
   for (uint64_t i = 0; i < c->nr_objects; i++)
     if (c->objects[i].entry.state == DISK_OBJECT_LIVE)
       by[nr++] = &c->objects[i];
-  qsort (by, nr, sizeof *by, order);
+  if (nr > 0)
+    qsort (by, nr, sizeof *by, order);
   for (uint64_t i = 1; i < nr; i++)
     if (order (&by[i - 1], &by[i]) == 0)
       tell (c, by[i]->place, &by[i]->entry, CHECK_OBJECT, what);

@@ -17,7 +17,7 @@
 
 #include <config.h>
 
-#include "durable.h"
+#include "durable-impl.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -26,19 +26,6 @@
 #include <string.h>
 
 #include "env.h"
-
-struct durable {
-  struct store *s;
-  struct supers supers;
-  struct staging *staging; /* NULL: none */
-  struct bufs *bs;
-  struct flush *fl;
-  struct freemap *fm;
-  struct parked *pk;
-  struct objtable *ot;
-  lock_t lock;
-  struct dobject *objects; /* [lock] */
-};
 
 /* ---- the flusher's questions ---- */
 
@@ -137,153 +124,6 @@ wake_writer (void *arg)
     flush_wake (d->fl);
 }
 
-/* ---- redo ---- */
-
-static struct dobject *
-find_id (struct durable *d, uint64_t id)
-{
-  struct dobject *dobj = d->objects;
-
-  while (dobj != NULL && dobj->entry.id != id)
-    dobj = dobj->next;
-  return dobj;
-}
-
-static struct dobject *
-find_place (struct durable *d, uint64_t place)
-{
-  struct dobject *dobj = d->objects;
-
-  while (dobj != NULL && dobj->place != place)
-    dobj = dobj->next;
-  return dobj;
-}
-
-static int
-add_object (void *arg, uint64_t place, const struct disk_object *entry)
-{
-  struct durable *d = arg;
-  struct dobject *dobj = calloc (1, sizeof *dobj);
-
-  if (dobj == NULL)
-    return ENOMEM;
-  dobj->place = place;
-  dobj->entry = *entry;
-  dobj->nr_mapped = (int64_t) entry->nr_mapped;
-  dobj->nr_zero = (int64_t) entry->nr_zero;
-  LOCK_SCOPE (&d->lock);
-  dobj->next = d->objects;
-  d->objects = dobj;
-  return 0;
-}
-
-static void
-unlink_object (struct durable *d, struct dobject *dobj)
-{
-  struct dobject **p = &d->objects;
-
-  LOCK_SCOPE (&d->lock);
-  while (*p != dobj)
-    p = &(*p)->next;
-  *p = dobj->next;
-}
-
-static void
-free_object (struct dobject *dobj)
-{
-  if (dobj->owned)
-    object_destroy (dobj->o);
-  else if (dobj->map != NULL && dobj->o == NULL)
-    map_durable_ops.destroy (dobj->map);
-  free (dobj);
-}
-
-static int
-need_map (struct durable *d, struct dobject *dobj)
-{
-  if (dobj->map != NULL)
-    return 0;
-  return objmeta_create (d->bs, d->fl, d->fm, d->pk, &dobj->entry, &dobj->map);
-}
-
-/* UNDO is done: the table and the free map can be read. */
-static int
-redo_begin (void *arg, const struct disk_super *root)
-{
-  struct durable *d = arg;
-  int err = freemap_create (d->bs, d->fl, root, &d->fm);
-
-  if (err == 0)
-    err = objtable_create (d->bs, d->fl, d->s->space, d->fm, root, &d->ot);
-  if (err == 0)
-    err = objtable_each (d->ot, add_object, d);
-  return err;
-}
-
-static int
-redo_node (void *arg, struct change *ch, const struct disk_rec *rec)
-{
-  struct durable *d = arg;
-  struct dobject *dobj;
-  int err;
-
-  if (rec->object == DISK_TREE_TABLE)
-    return objtable_redo_node (d->ot, ch, rec);
-  dobj = find_id (d, rec->object);
-  if (dobj == NULL)
-    return 0; /* removed since */
-  err = need_map (d, dobj);
-  return err ? err : objmeta_redo_node (dobj->map, ch, rec);
-}
-
-static int
-redo_object (void *arg, struct change *ch, const struct disk_rec *rec,
-             const struct disk_object *entry)
-{
-  struct durable *d = arg;
-  struct dobject *dobj = find_place (d, rec->pgno);
-  int err = objtable_redo (d->ot, ch, rec, entry);
-
-  if (err)
-    return err;
-  if (dobj != NULL && dobj->entry.id == entry->id &&
-      entry->state != DISK_OBJECT_FREE) {
-    dobj->entry.state = entry->state;
-    dobj->entry.flags = entry->flags;
-    return 0;
-  }
-  if (dobj != NULL) {
-    unlink_object (d, dobj);
-    free_object (dobj);
-  }
-  if (entry->state == DISK_OBJECT_FREE)
-    return 0;
-  return add_object (d, rec->pgno, entry);
-}
-
-static int
-redo_map (void *arg, struct change *ch, const struct disk_rec *rec,
-          const uint32_t *crc)
-{
-  struct durable *d = arg;
-  struct dobject *dobj = find_id (d, rec->object);
-  int err;
-
-  if (dobj == NULL)
-    return 0;
-  err = need_map (d, dobj);
-  return err ? err
-             : objmeta_redo (dobj->map, ch, rec, crc, &dobj->nr_mapped,
-                             &dobj->nr_zero);
-}
-
-static const struct recover_ops recover_ops = {
-  .begin = redo_begin,
-  .node = redo_node,
-  .object = redo_object,
-  .map = redo_map,
-};
-
 /* ---- open ---- */
 
 static struct space_run
@@ -366,6 +206,18 @@ make_buffers (struct store *s, struct durable *d)
 }
 
 static void
+forget_objects (struct durable *d)
+{
+  while (d->objects != NULL) {
+    struct dobject *dobj = d->objects;
+
+    d->objects = dobj->next;
+    dobject_free (dobj);
+  }
+  memset (d->by_id, 0, sizeof d->by_id);
+}
+
+static void
 tell_report (const struct recover_report *r, uint64_t begin_ns)
 {
   if (r->clean && r->nr_staged == 0)
@@ -392,7 +244,8 @@ recover (struct store *s, struct durable *d)
   if (err == ENOENT)
     err = 0;
   if (err == 0)
-    err = recover_run (d->fl, &d->supers, old, &recover_ops, d, &report);
+    err =
+        recover_run (d->fl, &d->supers, old, &durable_recover_ops, d, &report);
   /* All that was in the old file is on the media. */
   if (err == 0 && d->staging != NULL)
     err = staging_publish (d->staging);
@@ -430,14 +283,15 @@ take_used (struct store *s, struct durable *d)
   for (unsigned i = 0; i < s->nr_volumes && err == 0; i++)
     err = freemap_each (d->fm, i, mark_used, d);
   for (struct dobject *o = d->objects; o != NULL && err == 0; o = o->next) {
-    err = need_map (d, o);
+    err = dobject_need_map (d, o);
     if (err)
       break;
     nr_used += (uint64_t) o->nr_mapped + objmeta_nr_nodes (o->map);
     nr_charged += (uint64_t) o->nr_mapped + objmeta_nr_nodes (o->map);
     nr_charged += (uint64_t) o->nr_zero;
     /* A reserved object charges all its pages itself, when it is made. */
-    if (o->entry.flags & DISK_OBJECT_RESERVED)
+    if (o->entry.state == DISK_OBJECT_LIVE &&
+        (o->entry.flags & DISK_OBJECT_RESERVED))
       nr_charged -= (uint64_t) (o->nr_mapped + o->nr_zero);
   }
   if (err == 0 && space_nr_marked (s->space) != nr_used) {
@@ -475,6 +329,10 @@ durable_open (struct store *s)
     err = recover (s, d);
   if (err == 0)
     err = parked_create (s->space, d->fl, &d->pk);
+  /* Maps that recovery has made had nowhere to park. */
+  for (struct dobject *o = d->objects; o != NULL && err == 0; o = o->next)
+    if (o->map != NULL)
+      objmeta_set_parked (o->map, d->pk);
   if (err == 0)
     err = take_used (s, d);
   return err;
@@ -503,12 +361,7 @@ durable_close (struct durable *d)
 {
   if (d == NULL)
     return;
-  while (d->objects != NULL) {
-    struct dobject *dobj = d->objects;
-
-    d->objects = dobj->next;
-    free_object (dobj);
-  }
+  forget_objects (d);
   objtable_destroy (d->ot);
   freemap_destroy (d->fm);
   parked_destroy (d->pk);
@@ -519,143 +372,21 @@ durable_close (struct durable *d)
   free (d);
 }
 
-/* ---- objects ---- */
-
-static void
-fill_entry (struct disk_object *entry, const char *name,
-            const struct export_config *config, const uint8_t *instance)
+bool
+durable_failed (struct durable *d)
 {
-  pgno_t nr_pages = ((config->size_bytes - 1) >> PAGE_SHIFT) + 1;
-
-  memcpy (entry->instance, instance, sizeof entry->instance);
-  entry->size_bytes = config->size_bytes;
-  entry->state = DISK_OBJECT_LIVE;
-  entry->flags = (config->shared ? DISK_OBJECT_SHARED : 0) |
-                 (config->reserved ? DISK_OBJECT_RESERVED : 0) |
-                 (config->unnamed ? DISK_OBJECT_UNNAMED : 0);
-  entry->height = objmeta_height (nr_pages);
-  entry->name_bytes = (uint32_t) strlen (name);
-  entry->created_s = env_wall_s ();
-  memcpy (entry->name, name, entry->name_bytes);
+  return flush_failed (d->fl);
 }
 
-static int
-put_entry (struct durable *d, uint64_t place, const struct disk_object *entry)
+uint64_t
+durable_nr_blocks (struct durable *d)
 {
-  uint64_t lsn;
-  int err = objtable_put (d->ot, place, entry, &lsn);
+  uint64_t nr = objtable_nr_nodes (d->ot);
 
-  return err ? err : flush_commit (d->fl, lsn);
-}
-
-int
-durable_create (struct durable *d, const char *name,
-                const struct export_config *config,
-                const uint8_t instance[INSTANCE_BYTES], struct dobject **dop)
-{
-  struct disk_object entry = { 0 };
-  struct dobject *dobj;
-  uint64_t place;
-  int err = objtable_alloc (d->ot, &place, &entry.id);
-
-  if (err)
-    return err;
-  fill_entry (&entry, name, config, instance);
-  err = add_object (d, place, &entry);
-  if (err) {
-    objtable_free (d->ot, place);
-    return err;
-  }
-  lock_acquire (&d->lock);
-  dobj = find_id (d, entry.id);
-  lock_release (&d->lock);
-  err = put_entry (d, place, &entry);
-  if (err) {
-    unlink_object (d, dobj);
-    free_object (dobj);
-    return err;
-  }
-  *dop = dobj;
-  return 0;
-}
-
-static pgno_t
-object_pages (const struct dobject *dobj)
-{
-  return ((dobj->entry.size_bytes - 1) >> PAGE_SHIFT) + 1;
-}
-
-int
-durable_map (struct durable *d, struct dobject *dobj, struct object_config *oc)
-{
-  int err = need_map (d, dobj);
-
-  if (err)
-    return err;
-  oc->bs = d->bs;
-  oc->fl = d->fl;
-  oc->pk = d->pk;
-  oc->ops = &map_durable_ops;
-  oc->map = dobj->map;
-  oc->nr_mapped = (uint64_t) dobj->nr_mapped;
-  oc->nr_zero = (uint64_t) dobj->nr_zero;
-  oc->nr_nodes_reserved =
-      objmeta_nodes_max (object_pages (dobj)) - objmeta_nr_nodes (dobj->map);
-  oc->staged = d->staging != NULL;
-  oc->strict = d->s->config.durability == STORE_STRICT;
-  return 0;
-}
-
-void
-durable_attach (struct durable *d, struct dobject *dobj, struct object *o)
-{
   LOCK_SCOPE (&d->lock);
-  dobj->o = o;
-}
-
-void
-durable_keep (struct durable *d, struct dobject *dobj)
-{
-  LOCK_SCOPE (&d->lock);
-  dobj->owned = true;
-}
-
-int
-durable_remove (struct durable *d, struct dobject *dobj)
-{
-  lock_acquire (&d->lock);
-  dobj->entry.state = DISK_OBJECT_DYING;
-  lock_release (&d->lock);
-  return put_entry (d, dobj->place, &dobj->entry);
-}
-
-int
-durable_forget (struct durable *d, struct dobject *dobj)
-{
-  static const struct disk_object empty;
-  int err = put_entry (d, dobj->place, &empty);
-
-  if (err)
-    return err;
-  unlink_object (d, dobj);
-  free_object (dobj);
-  return 0;
-}
-
-int
-durable_each (struct durable *d, enum disk_object_state state,
-              int (*fn) (void *arg, struct dobject *dobj), void *arg)
-{
-  struct dobject *next;
-
-  for (struct dobject *dobj = d->objects; dobj != NULL; dobj = next) {
-    next = dobj->next;
-    if (dobj->entry.state == state) {
-      int err = fn (arg, dobj);
-
-      if (err)
-        return err;
-    }
+  for (struct dobject *o = d->objects; o != NULL; o = o->next) {
+    nr += o->o != NULL ? object_nr_mapped (o->o) : (uint64_t) o->nr_mapped;
+    nr += o->map != NULL ? objmeta_nr_nodes (o->map) : o->entry.nr_nodes;
   }
-  return 0;
+  return nr;
 }

@@ -15,8 +15,8 @@ struct durable;
 
 /* A named object as the table on the media has it. */
 struct dobject {
-  struct dobject *next;       /* [durable.lock] */
-  uint64_t place;             /* [const] in the table */
+  struct dobject *next, *next_by_id; /* [durable.lock] */
+  uint64_t place;                    /* [const] in the table */
   struct disk_object entry;   /* [durable.lock] but for root and counts */
   void *map;                  /* its durable map; NULL: not needed so far */
   struct object *o;           /* [durable.lock] who counts for it; NULL */
@@ -36,6 +36,11 @@ extern int durable_start (struct durable *d);
  */
 extern int durable_stop (struct durable *d);
 extern void durable_close (struct durable *d); /* NULL is fine */
+
+extern bool durable_failed (struct durable *d);
+
+/* Blocks that maps, their nodes and the table's are in; nobody is at work. */
+extern uint64_t durable_nr_blocks (struct durable *d);
 
 /* ---- objects ---- */
 
@@ -60,6 +65,11 @@ extern int durable_remove (struct durable *d, struct dobject *dobj);
  * object is the caller's.
  */
 extern int durable_forget (struct durable *d, struct dobject *dobj);
+
+/* One that was being removed when the store ended and that nobody empties yet;
+ * NULL: there is none.
+ */
+extern struct dobject *durable_next_dying (struct durable *d);
 
 /* Calls fn for each object of the table with this state; at open. */
 extern int durable_each (struct durable *d, enum disk_object_state state,

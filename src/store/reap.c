@@ -65,47 +65,33 @@ drop (struct reaper *r, struct dobject *dobj)
   return err;
 }
 
-static int
-reap_one (void *arg, struct dobject *dobj)
-{
-  struct reaper *r = arg;
-  int err = atomic_load (&r->stop) ? EINTR : drop (r, dobj);
-
-  if (err && err != EINTR)
-    log_write (LOG_ERROR,
-               "store: a removed disk could not be freed: %s (the next start "
-               "tries again)",
-               strerror (err));
-  return err == EINTR ? err : 0;
-}
-
 static void
 reap_main (void *arg)
 {
   struct reaper *r = arg;
+  struct dobject *dobj;
 
-  (void) durable_each (r->s->durable, DISK_OBJECT_DYING, reap_one, r);
-}
+  while (!atomic_load (&r->stop) &&
+         (dobj = durable_next_dying (r->s->durable)) != NULL) {
+    int err = drop (r, dobj);
 
-static int
-count_one (void *arg, struct dobject *dobj)
-{
-  unsigned *nr = arg;
-
-  (void) dobj;
-  *nr += 1;
-  return 0;
+    if (err && err != EINTR)
+      log_write (LOG_ERROR,
+                 "store: a removed disk could not be freed: %s (the next start "
+                 "tries again)",
+                 strerror (err));
+    if (err)
+      return;
+  }
 }
 
 int
 reap_start (struct store *s)
 {
   struct reaper *r;
-  unsigned nr = 0;
   int err;
 
-  (void) durable_each (s->durable, DISK_OBJECT_DYING, count_one, &nr);
-  if (nr == 0)
+  if (durable_next_dying (s->durable) == NULL)
     return 0;
   r = calloc (1, sizeof *r);
   if (r == NULL)

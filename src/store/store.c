@@ -318,7 +318,12 @@ static void
 check_at_close (struct store *s)
 {
 #ifdef FARPAGE_DEBUG
-  const char *wrong = s->opened ? store_check (s) : NULL;
+  const char *wrong;
+
+  /* One that has failed has given up in the middle of things. */
+  if (!s->opened || (s->durable != NULL && durable_failed (s->durable)))
+    return;
+  wrong = store_check (s);
 
   if (wrong != NULL) {
     fprintf (stderr, "farpage: store_close: %s\n", wrong);
@@ -344,9 +349,9 @@ store_close (struct store *s)
 {
   if (s == NULL)
     return;
-  check_at_close (s);
   assert (s->nr_conns == 0);
   (void) store_stop (s);
+  check_at_close (s);
   while (s->nr_exports > 0) {
     struct export *x;
 
@@ -571,14 +576,18 @@ store_default (struct store *s, char name[OBJECT_NAME_MAX + 1])
 const char *
 store_check (struct store *s)
 {
-  uint64_t nr_mapped = 0;
+  uint64_t nr_used = 0;
 
   for (unsigned i = 0; i < s->nr_exports; i++) {
-    const char *wrong = object_check (s->exports[i]->o);
+    const struct export *x = s->exports[i];
+    const char *wrong = object_check (x->o);
 
     if (wrong != NULL)
       return wrong;
-    nr_mapped += object_nr_mapped (s->exports[i]->o);
+    if (x->dobj == NULL)
+      nr_used += object_nr_mapped (x->o);
   }
-  return space_check (s->space, nr_mapped);
+  if (s->durable != NULL)
+    nr_used += durable_nr_blocks (s->durable);
+  return space_check (s->space, nr_used);
 }

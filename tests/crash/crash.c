@@ -14,6 +14,7 @@
 #include <config.h>
 
 #include <errno.h>
+#include <execinfo.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <signal.h>
@@ -29,12 +30,15 @@
 #include "sim.h"
 #include "sweep.h"
 #include "switches.h"
+#include "tables.h"
 
 #define PROCS_MAX  64u
 #define RUN_S_MAX  60u /* of real time for one run */
 #define SEEN_SHIFT 25u
 
-static const struct subject *const subjects[] = { &toy_subject,
+static const struct subject *const subjects[] = { &store_subject,
+                                                  &plain_subject,
+                                                  &strict_subject, &toy_subject,
                                                   &trivial_subject };
 #define NR_SUBJECTS (sizeof subjects / sizeof subjects[0])
 
@@ -53,19 +57,25 @@ struct report {
   struct explore_stat stat;
   uint64_t nr_sequences, nr_all[ALL_MAX + 1];
   bool failed;
-  double seconds; /* to the failure */
+  double seconds, cpu_seconds; /* to the end, or the failure */
   char why[RUN_WHY_BYTES], sequence[256], path[256];
 };
 
 static struct sweep sweep;
 
 static double
-now_s (void)
+clock_s (clockid_t clock)
 {
   struct timespec ts;
 
-  clock_gettime (CLOCK_MONOTONIC, &ts);
+  clock_gettime (clock, &ts);
   return (double) ts.tv_sec + (double) ts.tv_nsec / 1e9;
+}
+
+static double
+now_s (void)
+{
+  return clock_s (CLOCK_MONOTONIC);
 }
 
 static uint64_t
@@ -102,6 +112,7 @@ static void
 on_signal (int sig)
 {
   static char sequence[256], path[256];
+  static void *frames[32];
 
   signal (sig, SIG_DFL);
   sweep_print (&sweep, sequence, sizeof sequence);
@@ -109,6 +120,7 @@ on_signal (int sig)
   dprintf (2, "%s in sequence %s after crashes '%s'\n",
            sig == SIGALRM ? "no end" : strsignal (sig), sequence, path);
   run_print_log (2);
+  backtrace_symbols_fd (frames, backtrace (frames, 32), 2);
   tell_command (sequence, path);
   _exit (1);
 }
@@ -152,6 +164,7 @@ work (struct report *report, struct seen *seen, unsigned part,
   catch_signals ();
   report->failed = !sweep_begin (&sweep) || !sweep_run (&sweep);
   report->seconds = now_s () - begin;
+  report->cpu_seconds = clock_s (CLOCK_PROCESS_CPUTIME_ID);
   report->stat = sweep.x.stat;
   report->nr_sequences = sweep.nr_sequences;
   memcpy (report->nr_all, sweep.nr_all, sizeof report->nr_all);
@@ -229,6 +242,7 @@ add_stats (const struct pack *p, struct report *to)
     const struct report *r = &p->report[i];
 
     to->nr_sequences += r->nr_sequences;
+    to->cpu_seconds += r->cpu_seconds;
     for (unsigned j = 1; j <= ALL_MAX; j++)
       to->nr_all[j] += r->nr_all[j];
     to->stat.nr_runs += r->stat.nr_runs;
@@ -257,11 +271,11 @@ print_stats (const struct pack *p, double seconds, uint64_t *nr_distinct)
     printf (" %" PRIu64, r.stat.nr_by_depth[i]);
   printf ("; machine %" PRIu64 ", process %" PRIu64 ")\n",
           r.stat.nr_by_kind[CRASH_MACHINE], r.stat.nr_by_kind[CRASH_PROCESS]);
-  printf ("%" PRIu64 " openings in %.1f s with %u processes: %.0f us each; "
-          "%.0f distinct states a second\n",
-          r.stat.nr_runs, seconds, p->nr,
-          seconds * p->nr * 1e6 / (double) (r.stat.nr_runs + 1),
-          (double) r.stat.nr_distinct / seconds);
+  printf ("%" PRIu64 " openings in %.1f s, %.0f us of a processor each; %.0f "
+          "distinct states a second with %u processes\n",
+          r.stat.nr_runs, seconds,
+          r.cpu_seconds * 1e6 / (double) (r.stat.nr_runs + 1),
+          (double) r.stat.nr_distinct / seconds, p->nr);
   *nr_distinct = r.stat.nr_distinct;
 }
 
@@ -458,7 +472,8 @@ faults_main (void)
 
 static const char help[] =
     "usage: crash [OPTION]...\n"
-    "  --subject NAME     the store: toy, trivial\n"
+    "  --subject NAME     store (with staging), plain (without),\n"
+    "                     strict, toy, trivial\n"
     "  --seconds N        of the sweep, or until a sabotage counts as missed\n"
     "  --seed N           of all choices; random, and printed, without it\n"
     "  --procs N          processes (2)\n"
@@ -597,6 +612,7 @@ main (int argc, char **argv)
   options.seed = given != NULL ? number (given, UINT64_MAX)
                                : rng_mix ((uint64_t) (now_s () * 1e9)) >> 32;
   sweep.x.subject = subjects[0];
+  tables_tune ();
   while ((c = getopt_long (argc, argv, "", longs, NULL)) != -1)
     set_option (c, optarg);
   if (optind != argc || sweep.x.subject == NULL || options.nr_procs == 0 ||

@@ -9,7 +9,7 @@
  *                                         ram_copy: tagged buffers alone
  *
  * A buffer without a tag means nothing to the next process, so a copy leaves
- * it out, and a restored file has rubbish there.
+ * it out, and a restored file has there what another left.
  */
 
 #include <config.h>
@@ -24,8 +24,6 @@
 #include "env.h"
 #include "rng.h"
 #include "staging.h"
-
-#define RUBBISH 0xa5
 
 struct copied {
   uint64_t what;
@@ -173,6 +171,38 @@ file_of (struct staging *sg)
   return (struct file *) ((char *) sg - offsetof (struct file, sg));
 }
 
+/* Memory of files that are closed, for the next ones: new pages cost more than
+ * the run that uses them.
+ */
+static struct {
+  uint8_t *memory;
+  uint64_t nr_buffers;
+} spare[2];
+
+static uint8_t *
+take_memory (uint64_t nr_buffers)
+{
+  for (unsigned i = 0; i < 2; i++) {
+    uint8_t *memory = spare[i].memory;
+
+    if (memory == NULL || spare[i].nr_buffers != nr_buffers)
+      continue;
+    spare[i].memory = NULL;
+    return memory;
+  }
+  return must (aligned_alloc (PAGE_BYTES, nr_buffers * PAGE_BYTES));
+}
+
+static void
+give_memory (uint8_t *memory, uint64_t nr_buffers)
+{
+  unsigned i = spare[0].memory != NULL;
+
+  free (spare[i].memory);
+  spare[i].memory = memory;
+  spare[i].nr_buffers = nr_buffers;
+}
+
 static int
 ram_publish (struct staging *sg)
 {
@@ -198,7 +228,7 @@ ram_close (struct staging *sg, bool remove)
     ram_put (dir.left);
     dir.left = NULL;
   }
-  free (sg->memory);
+  give_memory (sg->memory, sg->nr_buffers);
   free (sg->tags);
   free (f);
 }
@@ -210,7 +240,7 @@ make_file (uint64_t id, uint64_t nr_buffers)
 
   f->sg.id = id;
   f->sg.nr_buffers = nr_buffers;
-  f->sg.memory = must (aligned_alloc (PAGE_BYTES, nr_buffers * PAGE_BYTES));
+  f->sg.memory = take_memory (nr_buffers);
   f->sg.tags = must (calloc (nr_buffers, sizeof *f->sg.tags));
   f->sg.publish = ram_publish;
   f->sg.close = ram_close;
@@ -243,7 +273,6 @@ ram_open (const char *name, const uint8_t uuid[DISK_UUID_BYTES], uint64_t id,
     return ENOENT;
   f = make_file (id, left->nr_buffers);
   f->old = true;
-  memset (f->sg.memory, RUBBISH, left->nr_buffers * PAGE_BYTES);
   for (unsigned i = 0; i < left->nr; i++) {
     const struct copied *c = &left->copied[i];
     uint8_t *page = f->sg.memory + (size_t) c->index * PAGE_BYTES;
