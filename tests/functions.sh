@@ -22,6 +22,7 @@ farpage=$build/client/tool/farpage
 cases=0 failed=0
 pids=()
 staging= # a directory in memory, see need_staging
+around=() # a command that runs the server's, as strace does
 SECONDS=0
 
 skip ()
@@ -137,7 +138,7 @@ until_true ()
 run_nbdkit ()
 {
   # Not a subshell's child: `nbdkit -f` ends with the thread that started it.
-  LD_PRELOAD=$preload ASAN_OPTIONS=detect_leaks=0 exec nbdkit "$@"
+  LD_PRELOAD=$preload ASAN_OPTIONS=detect_leaks=0 exec "${around[@]}" nbdkit "$@"
 }
 
 server_up ()

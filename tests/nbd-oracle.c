@@ -137,11 +137,22 @@ dial (struct conn *c)
   return false;
 }
 
+static void
+hang_up (void)
+{
+  for (unsigned i = 0; i < config.nr_conns; i++) {
+    nbd_close (conns[i].nbd);
+    conns[i].nbd = NULL;
+  }
+}
+
+/* New ones: of an old one nobody has looked whether it still is. */
 static bool
 dial_all (void)
 {
+  hang_up ();
   for (unsigned i = 0; i < config.nr_conns; i++)
-    if (!alive (&conns[i]) && !dial (&conns[i]))
+    if (!dial (&conns[i]))
       return false;
   return true;
 }
@@ -459,15 +470,6 @@ verify (enum oracle_look look)
     printf ("ok %u\n", config.nr_disks * config.disk_sectors / PAGE_SECTORS);
 }
 
-static void
-hang_up (void)
-{
-  for (unsigned i = 0; i < config.nr_conns; i++) {
-    nbd_close (conns[i].nbd);
-    conns[i].nbd = NULL;
-  }
-}
-
 static bool
 obey (const char *line)
 {
@@ -480,7 +482,6 @@ obey (const char *line)
   else if (strcmp (line, "verify\n") == 0)
     verify (config.playing ? LOOK_COPY : LOOK_RESTART);
   else if (config.playing && sscanf (line, "play %" SCNu64, &n) == 1) {
-    hang_up ();
     oracle_play (oracle, config.journal, n);
     printf ("ok\n");
   } else

@@ -24,8 +24,7 @@ killed ()
   } 2>/dev/null &
   killer=$!
   answer=$(ask run 20000)
-  wait $killer
-  { wait "$server"; } 2>/dev/null
+  { wait $killer "$server"; } 2>/dev/null
   is "$1: it lived until then" $? 137
   forget "$server"
   like "$1: the run until $at s" "$answer" \
