@@ -166,6 +166,12 @@ start_farpage ()
   return 1
 }
 
+no_start ()
+{
+  no 'a server did not start'
+  finish
+}
+
 alive ()
 {
   ! is_gone "$server"

@@ -15,8 +15,8 @@
  * sectors of its own.  -f: only what was flushed stands.  -l: after each flush
  * the number of entries of this log of qemu's blklogwrites goes into the
  * journal.  "run" answers "ok" (time was over) or "gone", and the counts of
- * requests that were replied, lost (no reply), and errors; "verify" "ok
- * PAGES", "wrong SECTORS" or "failed ERRNO".
+ * requests that were replied, lost (no reply), and errors; "verify" and "look"
+ * "ok PAGES", "wrong SECTORS" or "failed ERRNO".
  *
  * Environment: FARPAGE_SEED.  One thread; libnbd's own checks stay on.
  */
@@ -443,7 +443,7 @@ verify_disk (struct conn *c, enum oracle_look look)
       printf ("failed %s\n", strerrorname_np (err));
       return UINT32_MAX;
     }
-    wrong += oracle_check (oracle, r, c->slots[0].buf, look, 0);
+    wrong += oracle_check (oracle, r, c->slots[0].buf, look, UINT64_MAX);
   }
   return wrong;
 }
@@ -481,6 +481,8 @@ obey (const char *line)
     run (n, true);
   else if (strcmp (line, "verify\n") == 0)
     verify (config.playing ? LOOK_COPY : LOOK_RESTART);
+  else if (strcmp (line, "look\n") == 0)
+    verify (LOOK_READ);
   else if (config.playing && sscanf (line, "play %" SCNu64, &n) == 1) {
     oracle_play (oracle, config.journal, n);
     printf ("ok\n");

@@ -25,7 +25,7 @@ traced ()
 up ()
 {
   around=()
-  start_farpage plain "$dir/vol" "$@" || finish
+  start_farpage plain "$dir/vol" "$@" || no_start
 }
 
 # killed_at CALL N ARGUMENT...
@@ -52,7 +52,7 @@ killed_at ()
   up "$@"
   is "$what: all is there" "$(ask verify)" 'ok 2048'
   dies
-  [ $failed -eq 0 ] || finish
+  [ $failed -eq 0 ] || no_start
 }
 
 early=0 late=0 nr=0
