@@ -107,6 +107,7 @@ super_json (json_t *to, const struct disk_super *p)
   set_number (to, "ring_blocks", p->ring_blocks);
   set_number (to, "cycle", p->cycle);
   set_number (to, "redo_lsn", p->redo_lsn);
+  set_number (to, "redo_epoch", p->redo_epoch);
   set_number (to, "next_lsn", p->next_lsn);
   set_number (to, "durable_lsn", p->durable_lsn);
   set_flags (to, "staging", p->staging);

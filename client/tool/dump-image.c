@@ -3,7 +3,8 @@
  * formatted (one volume, ring of 1 MiB), with nothing but disk.h, and points a
  * superblock at them.
  *
- *   dump-image FILE
+ *   dump-image FILE [stale]       stale: what points to 0x1000's map says that
+ * a later cycle wrote it
  *
  * Blocks from the first free one, f, on:
  *
@@ -23,6 +24,7 @@
 #define NR_LOG 4
 
 static struct volume *volume;
+static bool stale;
 static struct supers supers;
 static _Alignas(PAGE_BYTES) union {
   struct disk_node node;
@@ -92,6 +94,7 @@ put_table (uint64_t first)
   put_inner (first, DISK_TREE_TABLE, 0, first + 1, 0, first + 1);
   table = node (first + 1, DISK_NODE_TABLE, 0, DISK_TREE_TABLE, 0);
   table->object[0] = object (0x1000, "vm1", first + 2);
+  table->object[0].root.cycle += stale;
   table->object[5] = object (0x1001, "bad\xff\nname", 0);
   table->object[5].state = DISK_OBJECT_DYING;
   page.node.nr_used = 2;
@@ -207,7 +210,8 @@ main (int argc, char **argv)
   static _Alignas(PAGE_BYTES) uint8_t slot[PAGE_BYTES];
   uint64_t first;
 
-  if (argc != 2 || volume_open_store (argv[1], &how, &volume) != 0 ||
+  stale = argc == 3;
+  if (argc < 2 || volume_open_store (argv[1], &how, &volume) != 0 ||
       supers_read (&volume, 1, &supers) != 0)
     return 1;
   first = super_first_block (&supers.root, 0);

@@ -21,8 +21,8 @@
 #include "tool.h"
 
 static const struct command *const commands[] = {
-  &command_create, &command_rm,     &command_ls,   &command_stat,
-  &command_stop,   &command_format, &command_info, &command_dump,
+  &command_create, &command_rm,   &command_ls,   &command_stat,  &command_stop,
+  &command_format, &command_info, &command_dump, &command_check,
 };
 
 #define NR_COMMANDS (sizeof commands / sizeof commands[0])
@@ -101,7 +101,7 @@ run_command (struct invocation *inv, int argc, char **argv)
   const struct command *c = inv->command;
 
   if (options_parse (inv, argc, argv, options_of (c)) < 0)
-    return STATUS_USAGE;
+    return c->usage_status != 0 ? c->usage_status : STATUS_USAGE;
   if (given (inv, OPT_HELP)) {
     print_command_help (c);
     return 0;

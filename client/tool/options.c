@@ -36,6 +36,13 @@ const struct option options[NR_OPTIONS] = {
   [OPT_FREEMAP] = { "freemap", NULL, "which blocks are in use" },
   [OPT_OBJECT] = { "object", "ID", "a disk's entry and page map" },
   [OPT_NODE] = { "node", "BLOCK", "a block, as a node: VOLUME:PLACE" },
+  [OPT_DATA] = { "data", NULL, "read every page, and look at its checksum" },
+  [OPT_ALL] = { "all", NULL, "tell every finding, not 20 of a kind" },
+  [OPT_REPAIR] = { "repair", NULL, "put right what can be put right" },
+  [OPT_UNDO_FILE] = { "undo-file", "FILE", "keep what --repair overwrites" },
+  [OPT_LOSE_PAGES] = { "lose-pages", NULL, "pages that are lost become holes" },
+  [OPT_RESTORE] = { "restore", "FILE", "put back what an undo file has" },
+  [OPT_STAGING] = { "staging", "DIR", "where servers keep staging files" },
   [OPT_JSON] = { "json", NULL, "print JSON" },
   [OPT_SOCKET] = { "socket", "PATH", "the server's control socket" },
   [OPT_HELP] = { "help", NULL, "print this" },
@@ -85,7 +92,8 @@ complain_usage (const struct command *command, const char *fmt, ...)
               command->name);
   else
     complain (NULL, "%s (see 'farpage --help')", text);
-  return STATUS_USAGE;
+  return command != NULL && command->usage_status != 0 ? command->usage_status
+                                                       : STATUS_USAGE;
 }
 
 /* The option that text (without the dashes) names, or NR_OPTIONS. */

@@ -226,6 +226,14 @@ has '.*BAD: is on a volume that was not named'
 run 1 dump v --node 0xffffffffffffffff
 has '.*BAD: there can be no such block'
 
+# a node that its parent's last write should have replaced
+run 0 format stale --size 8M --ring 1M
+cases=$((cases + 1))
+"$image" stale stale >out || no 'dump-image stale'
+run 1 dump stale --object 0x1000
+has '.*level 1, index 0: BAD: is of another cycle than what points to it'
+hasnt 'pages'
+
 # log blocks
 fresh
 poke v $((2 + 2)) 200 '\0377'

@@ -111,7 +111,7 @@ usage ()
   expect 2 '' "unknown command '.a.'" $'\na\e'
   expect 0 '^farpage [0-9]' '' --version
   expect 0 '^Usage: farpage COMMAND' '' --help
-  for command in create rm ls stat stop format info dump; do
+  for command in create rm ls stat stop format info dump check; do
     expect 0 "^Usage: farpage $command" '' $command --help
   done
 }
@@ -272,8 +272,8 @@ agreement ()
       "$FARPAGE" "$command" --help
       echo "$command" >>"$dir/commands"
     done
-  } | grep -o -e '--[a-z]*' | sort -u >"$dir/help.options"
-  sed -n 's/^\.It Fl -\([a-z]*\).*/--\1/p' "$man" | sort -u >"$dir/man.options"
+  } | grep -o -e '--[a-z-]*' | sort -u >"$dir/help.options"
+  sed -n 's/^\.It Fl -\([a-z-]*\).*/--\1/p' "$man" | sort -u >"$dir/man.options"
   diff "$dir/help.options" "$dir/man.options" >"$dir/out" ||
     no "options of --help (<) and of farpage.1 (>): $(cat "$dir/out")"
   sed -n 's/^\.It Ic \([a-z]*\).*/\1/p' "$man" >"$dir/man.commands"
@@ -282,13 +282,13 @@ agreement ()
   [ -s "$dir/commands" ] || no 'no commands in --help'
   while read -r command; do
     # those of this command alone: --socket and --help are told once
-    "$FARPAGE" "$command" --help | sed 1d | grep -o -e '--[a-z]*' | sort -u |
+    "$FARPAGE" "$command" --help | sed 1d | grep -o -e '--[a-z-]*' | sort -u |
       grep -v -e --socket -e --help >"$dir/help.own"
-    grep -e "^\.It Ic $command\b" "$man" | grep -o -e 'Fl -[a-z]*' |
+    grep -e "^\.It Ic $command\b" "$man" | grep -o -e 'Fl -[a-z-]*' |
       sed 's/Fl /-/' | sort -u >"$dir/man.own"
     diff "$dir/help.own" "$dir/man.own" >"$dir/out" ||
       no "$command: options of --help (<) and farpage.1 (>): $(cat "$dir/out")"
-    "$FARPAGE" "$command" --help | grep -o -e '--[a-z]*' | sort -u \
+    "$FARPAGE" "$command" --help | grep -o -e '--[a-z-]*' | sort -u \
       >"$dir/help.own"
     sed -n "s/^  $command) words='\(.*\)'.*/\1/p" "$completion" | tr ' ' '\n' |
       sort -u >"$dir/completion.own"

@@ -16,6 +16,13 @@
 #define STATUS_NO    1
 #define STATUS_USAGE 2
 
+/* Of check, as e2fsck has them. */
+#define STATUS_CHECK_REPAIRED  1
+#define STATUS_CHECK_ERRORS    4 /* and they are still there */
+#define STATUS_CHECK_FAILED    8 /* it could not be done */
+#define STATUS_CHECK_USAGE     16
+#define STATUS_CHECK_CANCELLED 32
+
 enum option_id {
   OPT_RESERVE,
   OPT_SHARED,
@@ -30,6 +37,13 @@ enum option_id {
   OPT_FREEMAP,
   OPT_OBJECT,
   OPT_NODE,
+  OPT_DATA,
+  OPT_ALL,
+  OPT_REPAIR,
+  OPT_UNDO_FILE,
+  OPT_LOSE_PAGES,
+  OPT_RESTORE,
+  OPT_STAGING,
   OPT_JSON,
   OPT_SOCKET,
   OPT_HELP,
@@ -56,6 +70,7 @@ struct command {
   unsigned options;                          /* OPT_BIT of those it takes */
   unsigned min_args, max_args;               /* at most ARGS_MAX */
   bool offline;                              /* asks no server: no --socket */
+  int usage_status;                          /* 0: STATUS_USAGE */
   int (*run) (const struct invocation *inv); /* the exit status */
 };
 
@@ -67,7 +82,8 @@ struct invocation {
 };
 
 extern const struct command command_create, command_rm, command_ls,
-    command_stat, command_stop, command_format, command_info, command_dump;
+    command_stat, command_stop, command_format, command_info, command_dump,
+    command_check;
 
 /* Take options, and arguments among them, from argv; "--" ends options.  With
  * inv->command NULL it ends before the first argument.  Returns how many of
@@ -86,7 +102,7 @@ given (const struct invocation *inv, enum option_id id)
 extern void complain (const char *thing, const char *fmt, ...)
     __attribute__ ((format (printf, 2, 3)));
 
-/* As complain, with a pointer to --help.  Returns STATUS_USAGE. */
+/* As complain, with a pointer to --help.  Returns its status for that. */
 extern int complain_usage (const struct command *command, const char *fmt, ...)
     __attribute__ ((format (printf, 2, 3)));
 

@@ -103,7 +103,8 @@ struct disk_super {
   uint64_t dirty_max;   /* nodes a recovery may have to hold */
   struct disk_pointer table; /* root of the object table's tree */
   uint32_t table_height, spare0;
-  uint8_t spare1[64];
+  uint64_t redo_epoch; /* blocks from redo_lsn on are of this epoch or later */
+  uint8_t spare1[56];
   struct disk_member members[DISK_VOLUMES]; /* from byte 256 on */
   uint8_t spare2[DISK_CRC_OFF - 256 - DISK_VOLUMES * 48];
   uint32_t crc;

@@ -11,6 +11,7 @@
 #define SABOTAGES(X)                                                           \
   X (skip_commit_flush, "a commit flushes every marked volume")                \
   X (mark_before_completion, "a flush is for what was complete when it began") \
+  X (skip_meta_flush, "META is flushed before the superblock that says so")    \
   X (retry_flush, "a failed flush is final")                                   \
   X (ack_before_log, "a flush is answered when its records are durable")       \
   X (no_undo, "a node's old image is in the log before it is changed")         \

@@ -86,6 +86,7 @@ make_cut (struct flush *fl, struct cut *cut)
   gate_close (fl);
   cut->cycle = atomic_load (&fl->cycle);
   cut->root = fl->supers->root;
+  cut->root.redo_epoch = cut->root.epoch;
   err = fl->config.ops->cut (fl->config.arg, &ch, &cut->root);
   if (err == 0) {
     cut->lsn = undo_close_block (fl);
@@ -178,6 +179,7 @@ write_super (struct flush *fl, const struct disk_super *roots,
   root->next_object = roots->next_object;
   root->cycle = roots->cycle;
   root->redo_lsn = redo_lsn;
+  root->redo_epoch = roots->redo_epoch;
   root->durable_lsn =
       fl->hold_mark ? fl->held_mark : atomic_load (&fl->durable_lsn);
   root->dirty_max = bufs_dirty_max (fl->bs, BUF_META);
@@ -215,6 +217,9 @@ cycle_run (struct flush *fl)
 
   if (err == 0)
     err = flush_commit (fl, cut.lsn);
+  /* With no record since, nothing has flushed the META of the last turn. */
+  if (err == 0 && !SABOTAGE (skip_meta_flush))
+    err = commit_flush_volumes (fl);
   if (err == 0)
     err = write_super (fl, &fl->cut_root, fl->cut_lsn);
   if (err)

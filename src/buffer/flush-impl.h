@@ -42,6 +42,8 @@ struct flush {
   struct buf_io *ios;     /* COMMIT_TAKE places, the commit's */
   struct buf_io *cut_ios; /* CYCLE_COPIES places, the cycle's */
   uint64_t ring_first, ring_blocks; /* [const] */
+  uint8_t uuid[DISK_UUID_BYTES];    /* [const] */
+  uint64_t epoch;                   /* [const] once recovery has taken it */
   uint64_t cut_reserve; /* [const] nodes that a cut may change by itself */
 
   /* The log's end.  [log_lock] */

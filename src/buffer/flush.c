@@ -466,6 +466,7 @@ flush_create (const struct flush_config *config, struct flush **flp)
   fl->supers = config->supers;
   fl->ring_first = root->ring_first;
   fl->ring_blocks = root->ring_blocks;
+  memcpy (fl->uuid, root->uuid, sizeof fl->uuid);
   fl->cut_reserve = min_u64 (count_freemap_nodes (root) + 8,
                              bufs_dirty_max (fl->bs, BUF_META) / 2);
   init_locks (fl);
@@ -560,7 +561,7 @@ flush_stat (struct flush *fl, struct flush_stat *st)
 {
   *st = (struct flush_stat){
     .cycle = flush_cycle (fl),
-    .epoch = fl->supers->root.epoch,
+    .epoch = fl->epoch,
     .tail_lsn = flush_tail (fl),
     .durable_lsn = flush_durable (fl),
     .redo_lsn = atomic_load (&fl->redo_lsn),

@@ -19,6 +19,7 @@ struct candidate {
   uint16_t type;  /* enum disk_rec_type */
   bool newest;    /* of its page */
   bool good;      /* the block has that CRC */
+  bool chosen;    /* of its page's candidates */
 };
 
 struct recover {

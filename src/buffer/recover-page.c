@@ -67,6 +67,14 @@ by_page (const void *a, const void *b)
   return x->order > y->order ? -1 : x->order < y->order; /* newest first */
 }
 
+static int
+by_order (const void *a, const void *b)
+{
+  const struct candidate *x = a, *y = b;
+
+  return x->order < y->order ? -1 : x->order > y->order;
+}
+
 /* The newest by block; others behind them. */
 static int
 by_block (const void *a, const void *b)
@@ -149,39 +157,44 @@ apply (struct recover *rc, struct change *ch, const struct candidate *c)
 }
 
 /* Candidates of one page, newest first. */
-static int
-choose (struct recover *rc, struct change *ch, struct candidate *c, uint64_t nr)
+static void
+choose (struct recover *rc, struct candidate *c, uint64_t nr)
 {
-  for (uint64_t i = 0; i < nr; i++) {
+  uint64_t i = 0;
+
+  for (; i < nr; i++) {
     if (i > 0 && !c[i].good)
       look (rc, &c[i], 1);
-    if (c[i].good) {
-      rc->report->nr_fallen += i > 0;
-      return apply (rc, ch, &c[i]);
-    }
+    c[i].chosen = c[i].good;
+    if (c[i].chosen)
+      break;
   }
-  rc->report->nr_fallen++;
-  return 0;
+  rc->report->nr_fallen += i > 0;
 }
 
 int
 recover_pages (struct recover *rc, struct change *ch)
 {
+  int err = 0;
+
   find_newest (rc);
   look_at_newest (rc);
   qsort (rc->candidates, rc->nr_candidates, sizeof *rc->candidates, by_page);
   for (uint64_t i = 0; i < rc->nr_candidates;) {
     struct candidate *c = &rc->candidates[i];
     uint64_t nr = 1;
-    int err;
 
     while (i + nr < rc->nr_candidates && c[nr].object == c->object &&
            c[nr].pgno == c->pgno)
       nr++;
-    err = choose (rc, ch, c, nr);
-    if (err)
-      return err;
+    choose (rc, c, nr);
     i += nr;
   }
-  return 0;
+  /* A block may have left one page and come to another: in this order. */
+  qsort (rc->candidates, rc->nr_candidates, sizeof *rc->candidates, by_order);
+  for (uint64_t i = 0; i < rc->nr_candidates && err == 0; i++)
+    if (rc->candidates[i].chosen)
+      err = apply (rc, ch, &rc->candidates[i]);
+  rc->nr_candidates = 0;
+  return err;
 }

@@ -9,7 +9,8 @@
  * written then.
  *
  * A block of an older turn of the ring, or one that an earlier recovery
- * dropped, does not count: its lsn or its epoch is lower.
+ * dropped, does not count: its lsn or its epoch is lower.  The superblock has
+ * the epoch that redo_lsn is of, for the first block has none before it.
  */
 
 #include <config.h>
@@ -215,6 +216,7 @@ recover_scan (struct recover *rc, bool clean)
   int err;
 
   rc->first = root->redo_lsn;
+  rc->epoch = root->redo_epoch;
   rc->mark = max_u64 (root->durable_lsn, rc->first);
   err = check_first (rc);
   if (err == 0)

@@ -14,7 +14,8 @@
  *      oldest wins: all META is as of redo_lsn.
  *   6. REDO below M.  Of records above M only nodes and objects; their pages
  *      are gathered, and of each page the newest entry counts whose block has
- *      the right CRC (recover-page.c).
+ *      the right CRC (recover-page.c).  That is decided at the end, and before
+ *      an object leaves the table.
  *   7. A cycle; its superblock ends it.
  *
  * I1. Until the superblock of 7, nothing that 4 to 6 read is changed: UNDO
@@ -49,9 +50,9 @@ recover_block_ok (const struct recover *rc, uint64_t blk)
 
   if (blk >> 60 != 0 || volume >= rc->supers->nr_volumes)
     return false;
-  return place >= super_first_block (&rc->supers->root, volume) ||
-         (place >= rc->supers->root.members[volume].freemap_first &&
-          place < rc->supers->root.members[volume].nr_blocks);
+  /* The free map lies behind slots and ring, and before all the rest. */
+  return place >= rc->supers->root.members[volume].freemap_first &&
+         place < rc->supers->root.members[volume].nr_blocks - 2;
 }
 
 static int
@@ -229,6 +230,28 @@ rec_ok (const struct recover *rc, const struct disk_rec *rec)
   }
 }
 
+/* What was gathered so far is decided. */
+static int
+settle (struct recover *rc, struct change *ch)
+{
+  int err = recover_pages (rc, ch);
+
+  for (uint64_t i = 0; i < rc->nr_late && err == 0; i++)
+    err = rc->ops->node (rc->arg, ch, &rc->late[i]);
+  rc->nr_late = 0;
+  return err;
+}
+
+/* An object that is gone has nothing any more: what it had goes first. */
+static int
+redo_object (struct recover *rc, struct change *ch, const struct disk_rec *rec,
+             const struct disk_object *entry)
+{
+  int err = entry->state == DISK_OBJECT_FREE ? settle (rc, ch) : 0;
+
+  return err ? err : rc->ops->object (rc->arg, ch, rec, entry);
+}
+
 static int
 redo_rec (struct recover *rc, struct change *ch, const struct disk_log *log,
           const struct disk_rec *rec)
@@ -251,7 +274,7 @@ redo_rec (struct recover *rc, struct change *ch, const struct disk_log *log,
     return 0;
   }
   if (rec->type == DISK_REC_OBJECT)
-    return rc->ops->object (rc->arg, ch, rec, more);
+    return redo_object (rc, ch, rec, more);
   if (rec->type == DISK_REC_NODE || rec->type == DISK_REC_UNNODE)
     return rc->ops->node (rc->arg, ch, rec);
   return rc->ops->map (rc->arg, ch, rec, more);
@@ -294,15 +317,16 @@ redo_all (struct recover *rc)
     const struct disk_log *log;
 
     err = recover_log (rc, lsn, false, &log);
-    if (err == 0 && log->kind == DISK_LOG_REDO)
-      err = redo_block (rc, &ch, log);
+    if (err == 0 && log->kind == DISK_LOG_REDO) {
+      /* To settle pages takes the chunk. */
+      memcpy (rc->page, log, BUF_BYTES);
+      err = redo_block (rc, &ch, (const struct disk_log *) rc->page);
+    }
     if (err == 0)
       err = breathe (rc, &ch);
   }
   if (err == 0)
-    err = recover_pages (rc, &ch);
-  for (uint64_t i = 0; i < rc->nr_late && err == 0; i++)
-    err = rc->ops->node (rc->arg, &ch, &rc->late[i]);
+    err = settle (rc, &ch);
   change_end (rc->fl, &ch);
   return err;
 }
@@ -314,6 +338,7 @@ set_log_end (struct recover *rc)
 {
   struct flush *fl = rc->fl;
 
+  fl->epoch = rc->supers->root.epoch;
   atomic_store (&fl->next_lsn, rc->end);
   atomic_store (&fl->content_lsn, rc->end);
   atomic_store (&fl->written_lsn, rc->end);

@@ -217,6 +217,8 @@ log_error (const struct disk_super *p)
   if (!sane_count (p->redo_lsn) || !sane_count (p->next_lsn) ||
       !sane_count (p->durable_lsn))
     return "a log sequence number in it is impossible";
+  if (p->redo_epoch > p->epoch)
+    return "its log is of a later epoch";
   if (p->redo_lsn > p->durable_lsn ||
       p->durable_lsn - p->redo_lsn > p->ring_blocks)
     return "its log is longer than the ring";

@@ -127,9 +127,9 @@ test_lost_data (void **state)
   for (unsigned i = 0; i < 4; i++) {
     static const uint64_t lost[] = { 12, 13, 3, 7 };
 
-    assert_int_equal (volume_write (r.v, (first + lost[i]) * BUF_BYTES, zeros,
-                                    sizeof zeros),
-                      0);
+    assert_int_equal (
+        volume_write (r.v, (first + lost[i]) * BUF_BYTES, zeros, sizeof zeros),
+        0);
   }
   expect[2] = 2;
   expect[3] = 1;

@@ -112,9 +112,9 @@ rig_enter (struct rig *r, struct change *ch, pgno_t pgno, uint64_t blk,
 
   assert_int_equal (tree_missing (&r->tree, pgno >> DISK_MAP_SHIFT, &nr), 0);
   if (nr > 0) {
-    assert_int_equal (tree_make (&r->tree, ch, pgno >> DISK_MAP_SHIFT, blks,
-                                 &nr_used, &leaf),
-                      0);
+    assert_int_equal (
+        tree_make (&r->tree, ch, pgno >> DISK_MAP_SHIFT, blks, &nr_used, &leaf),
+        0);
   } else {
     assert_int_equal (tree_get (&r->tree, pgno >> DISK_MAP_SHIFT, &leaf), 0);
     assert_int_equal (tree_begin (&r->tree, ch, leaf), 0);
@@ -269,8 +269,8 @@ rig_version (struct rig *r, pgno_t pgno)
   if (blk == 0)
     return 0;
   if (!buf_data_read (r->bs, blk, page))
-    assert_int_equal (
-        volume_read (r->v, blk * BUF_BYTES, page, sizeof page), 0);
+    assert_int_equal (volume_read (r->v, blk * BUF_BYTES, page, sizeof page),
+                      0);
   assert_int_equal (crc32c (0, page, sizeof page), crc);
   assert_int_equal (page[0], pgno);
   return page[1];

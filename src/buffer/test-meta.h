@@ -304,6 +304,14 @@ meta_check (struct meta *m, void (*leaf) (struct meta *m, const struct buf *b))
     }
 }
 
+/* Nobody has kept a block that no tree names. */
+static inline void
+meta_check_taken (struct meta *m)
+{
+  for (unsigned v = 0; v < META_VOLUMES; v++)
+    assert_null (memchr (m->state[v], 't', m->nr_blocks));
+}
+
 /* ---- life ---- */
 
 static const struct flush_ops meta_flush_ops = {

@@ -57,6 +57,7 @@ test_begin_unreadable (void **state)
 {
   struct rig t;
   uint64_t blk;
+  unsigned nr;
   struct buf *leaf, *inner;
   struct change ch;
   struct buf_id id = { .tree = TREE_ID, .index = 1, .level = 1 };
@@ -74,10 +75,23 @@ test_begin_unreadable (void **state)
   meta_fail_reads (&t.m, blk);
   meta_begin (&t.m, NR_CHANGE, &ch);
   assert_int_equal (tree_begin (&t.tree, &ch, leaf), EIO);
+  assert_int_equal (tree_missing (&t.tree, 200, &nr), EIO);
   assert_int_equal (leaf->dirty_cycle, 0);
   assert_int_equal (bufs_nr_dirty (t.m.bs, BUF_META), 0);
   fault_clear (t.m.given[blkno_volume (blk)]);
+  assert_int_equal (tree_missing (&t.tree, 200, &nr), 0);
+  assert_int_equal (nr, 0);
+  /* Now the node above is in memory, and says something else. */
+  meta_fail_reads (&t.m, blk);
+  inner = buf_meta_find (t.m.bs, &id);
+  assert_non_null (inner);
+  child_of (inner, 200)->blk++;
+  assert_int_equal (tree_begin (&t.tree, &ch, leaf), EIO);
+  assert_int_equal (bufs_nr_dirty (t.m.bs, BUF_META), 0);
+  child_of (inner, 200)->blk--;
+  buf_put (t.m.bs, inner);
   assert_int_equal (tree_begin (&t.tree, &ch, leaf), 0);
+  fault_clear (t.m.given[blkno_volume (blk)]);
   buf_done (t.m.fl, leaf);
   change_end (t.m.fl, &ch);
   buf_put (t.m.bs, leaf);
@@ -226,10 +240,10 @@ int
 main (void)
 {
   const struct CMUnitTest tests[] = {
+    cmocka_unit_test (test_not_empty), /* first: a message a second */
     cmocka_unit_test (test_unreadable),
     cmocka_unit_test (test_begin_unreadable),
     cmocka_unit_test (test_wrong_nodes),
-    cmocka_unit_test (test_not_empty),
     cmocka_unit_test (test_no_buffer),
   };
 

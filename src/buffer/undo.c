@@ -13,7 +13,10 @@
  *
  * I1. A block's place in the ring is never written before the superblock that
  *     frees it is durable (commit.c looks again before it writes).
- * I2. What the next process finds of a block in staging: a REDO block up to
+ * I2. A record's block tells at least the mark as of the record: if the block
+ *     that it names was another page's before, the record that says so is
+ *     below.  Also of a block that nobody has sealed (staging).
+ * I3. What the next process finds of a block in staging: a REDO block up to
  *     the first record that is not whole; an UNDO block if bytes says that its
  *     image was copied.
  *
@@ -31,6 +34,13 @@
 
 #include "crc32c.h"
 
+/* What a block may say of how far the log is durable. */
+static uint64_t
+mark_now (struct flush *fl)
+{
+  return fl->hold_mark ? fl->held_mark : atomic_load (&fl->durable_lsn);
+}
+
 /* A new block at the log's end.  Lock: needs log_lock. */
 static struct buf *
 new_block (struct flush *fl, enum disk_log_kind kind)
@@ -43,8 +53,9 @@ new_block (struct flush *fl, enum disk_log_kind kind)
   log->version = 1;
   log->kind = kind;
   log->lsn = lsn;
-  log->epoch = fl->supers->root.epoch;
-  memcpy (log->uuid, fl->supers->root.uuid, sizeof log->uuid);
+  log->epoch = fl->epoch;
+  log->durable = mark_now (fl);
+  memcpy (log->uuid, fl->uuid, sizeof log->uuid);
   atomic_store (&fl->next_lsn, lsn + 1);
   return b;
 }
@@ -84,7 +95,7 @@ undo_image (struct flush *fl, const struct buf *b, bool ref)
   log->blk = b->blk;
   memcpy (log->body, b->data, DISK_NODE_USED);
   atomic_thread_fence (memory_order_release);
-  log->bytes = DISK_NODE_USED; /* I2 */
+  log->bytes = DISK_NODE_USED; /* I3 */
   atomic_store (&fl->content_lsn, image->blk + 1);
   if (ref)
     buf_ref (image);
@@ -127,6 +138,7 @@ undo_append (struct flush *fl, struct change *ch, struct disk_rec *rec,
   rec->crc = rec_crc (fl->open->blk, (const struct disk_rec *) to);
   memcpy (to, &rec->crc, sizeof rec->crc);
   fl->open_bytes += bytes;
+  log->durable = mark_now (fl); /* I2 */
   if (rec->type == DISK_REC_MAP || rec->type == DISK_REC_ZERO ||
       rec->type == DISK_REC_FREE)
     atomic_fetch_add (&fl->pages, rec->nr);
@@ -141,7 +153,7 @@ undo_seal (struct flush *fl, struct buf *b)
 {
   struct disk_log *log = (struct disk_log *) b->data;
 
-  log->durable = fl->hold_mark ? fl->held_mark : atomic_load (&fl->durable_lsn);
+  log->durable = mark_now (fl);
   log->crc = crc32c (0, log, DISK_CRC_OFF);
   if (log->durable > fl->told_lsn)
     fl->told_lsn = log->durable;

@@ -381,6 +381,8 @@ freed_give_back_unnamed (struct freed *freed, pgno_t pgno)
 {
   struct object *o = freed->o;
 
+  if (freed->nr_runs == 0)
+    return;
   space_free (o->space, lane_hint (o, pgno), freed->runs, freed->nr_runs);
   freed->nr_runs = 0;
 }

@@ -32,8 +32,8 @@ objmeta_check_part (const struct objmeta *m, struct part *part)
       return objmeta_trouble (m, part->pgno + i, "its entry is not possible");
     part->nr_old += word[i] != 0;
   }
-  if (nr_used < part->nr_old ||
-      nr_used - part->nr_old > DISK_MAP_PAGES - part->nr)
+  /* What is left for pages outside the part; below 0 is very much. */
+  if (nr_used - part->nr_old > DISK_MAP_PAGES - part->nr)
     return objmeta_trouble (m, part->pgno, "its node counts wrong");
   return 0;
 }
@@ -250,16 +250,14 @@ is_empty_leaf (const struct part *part)
   return part->leaf != NULL && node_of_leaf (part->leaf)->nr_used == 0;
 }
 
-/* Step 2 of removing: leaves that have something to remove, and those that are
- * empty since a crash, so that they may leave.
- */
+/* Step 2 of removing. */
 static int
 begin_free (struct objmeta *m, struct change *ch, struct part *part, unsigned n)
 {
   int err = 0;
 
   for (unsigned i = 0; i < n && err == 0; i++)
-    if (part[i].nr_old > 0 || is_empty_leaf (&part[i]))
+    if (part[i].nr_old > 0)
       err = tree_begin (&m->tree, ch, part[i].leaf);
   return err;
 }

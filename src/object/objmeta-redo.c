@@ -41,6 +41,9 @@ objmeta_redo_node (void *map, struct change *ch, const struct disk_rec *rec)
 {
   struct objmeta *m = map;
 
+  /* The tree looks whether the rest of it can be right. */
+  if (rec->nr == 0 && rec->pgno > (m->nr_pages - 1) / DISK_MAP_PAGES)
+    return objmeta_trouble (m, rec->pgno, "the log has a node beyond the end");
   return tree_redo (&m->tree, ch, rec, node_used, node_gone, m);
 }
 

@@ -68,8 +68,7 @@ objmeta_run_ok (const struct objmeta *m, uint64_t word, uint64_t nr)
     return blk == 0;
   case SWMETA_BLOCK:
     return bufs_has_block (m->tree.bs, blk) &&
-           bufs_has_block (m->tree.bs, blk + nr - 1) &&
-           blkno_volume (blk) == blkno_volume (blk + nr - 1);
+           bufs_has_block (m->tree.bs, blk + nr - 1);
   }
   return false;
 }

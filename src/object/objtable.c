@@ -324,6 +324,24 @@ objtable_put (struct objtable *ot, uint64_t place,
 /* ---- cuts ---- */
 
 int
+objtable_before_cut (struct objtable *ot, struct change *ch, uint64_t place)
+{
+  struct buf *leaf;
+  int err;
+
+  assert (place < OBJTABLE_MAX);
+  LOCK_SCOPE (&ot->lock);
+  err = objtable_leaf (ot, place, &leaf);
+  if (err || leaf == NULL)
+    return err;
+  err = tree_begin (&ot->tree, ch, leaf);
+  if (err == 0)
+    buf_done (ot->fl, leaf);
+  buf_put (ot->bs, leaf);
+  return err;
+}
+
+int
 objtable_cut_object (struct objtable *ot, struct change *ch, uint64_t place,
                      uint64_t id, const struct disk_pointer *map,
                      const uint64_t counts[3])

@@ -48,6 +48,12 @@ extern void objtable_free (struct objtable *ot, uint64_t place);
 extern int objtable_put (struct objtable *ot, uint64_t place,
                          const struct disk_object *entry, uint64_t *lsn);
 
+/* Before a cut, in changes of their own (change_begin_cut, one for each or for
+ * a few): begin the leaf of an object that the cut will change.  A cut has no
+ * room to begin many.  EIO.  Lock: none held.  Blocks: may read.
+ */
+extern int objtable_before_cut (struct objtable *ot, struct change *ch,
+                                uint64_t place);
 /* At a cut: root and counts (mapped, zero, nodes) of an object that has
  * changed.  Nothing happens if it is not at that place any more.  EIO.
  */

@@ -297,6 +297,8 @@ prepare_rows (struct slice *s)
   bool any_free = false;
   int err = 0;
 
+  if (!object_is_durable (s->o))
+    return 0; /* prepares nothing */
   for (unsigned i = 0; i < s->nr_pages; i++) {
     if (is_left_out (s, i))
       continue;
@@ -315,11 +317,13 @@ prepare_rows (struct slice *s)
 }
 
 /* Before step 2 of what goes straight to the volumes: are there nodes for it?
- * EAGAIN as freed_prepare ().
+ * EAGAIN as freed_prepare ().  A store that has failed writes nothing.
  */
 static int
 slice_foresee (struct slice *s)
 {
+  if (flush_failed (s->o->fl))
+    return EIO;
   LOCK_SCOPE (&s->freed.shard->lock);
   return prepare_rows (s);
 }
@@ -406,8 +410,11 @@ slice_publish (struct slice *s)
     s->charged = s->needed;
   }
   /* What is removed may take nodes with it that the others need. */
-  err = publish_rows (s, false);
-  return err ? err : publish_rows (s, true);
+  if (s->nr_units > 0)
+    err = publish_rows (s, false);
+  if (err == 0 && s->nr_units < s->nr_pages)
+    err = publish_rows (s, true);
+  return err;
 }
 
 /* Step 5. */

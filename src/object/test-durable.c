@@ -31,7 +31,6 @@ sync_rig (struct rig *r)
   return strategy_flush (r->d.o, &r->d.fenced);
 }
 
-/* Bytes that were written to the volume as pages, past the buffers too. */
 static uint64_t
 nr_mapped (struct rig *r)
 {
@@ -68,15 +67,20 @@ test_large (void **state)
 
   UNUSED (state);
   open_rig (&r, 1000);
+  assert_int_equal (sync_rig (&r), 0);
+  assert_int_equal (disk_fill (&r.d, 3, PAGES (50), PAGES (15)), 0);
+  assert_int_equal (sync_rig (&r), 0);
+  assert_false (atomic_load (&r.fl->mark[0]));
   assert_int_equal (disk_fill (&r.d, 3, PAGES (250), PAGES (16)), 0);
   assert_int_equal (nr_dirty (&r), 0);
+  assert_true (atomic_load (&r.fl->mark[0])); /* a commit flushes it */
   disk_expect (&r.d, 3, PAGES (250), PAGES (16));
   /* Few pages with anything in them, in a long write. */
   for (unsigned i = 0; i < 300; i += 40)
     buf[PAGES (i) + 7] = 1;
   assert_int_equal (disk_write (&r.d, buf, PAGES (100), PAGES (300)), 0);
   assert_int_equal (nr_dirty (&r), 8);
-  assert_int_equal (nr_mapped (&r), 8);
+  assert_int_equal (nr_mapped (&r), 15 + 16 - 16 + 8);
   free (buf);
   rig_close (&r);
 }
@@ -412,7 +416,9 @@ test_drop (void **state)
 static void
 test_failed (void **state)
 {
+  struct fault_rule all_writes = { .action = FAULT_DELAY, .op = VIO_WRITE };
   struct rig r;
+  int rule;
 
   UNUSED (state);
   open_rig (&r, 2000);
@@ -422,6 +428,7 @@ test_failed (void **state)
   fault_fail_flush (r.d.v, EIO);
   assert_int_equal (sync_rig (&r), EIO);
   assert_true (flush_failed (r.fl));
+  rule = fault_add (r.d.v, &all_writes);
   assert_int_equal (disk_fill (&r.d, 3, 0, 1), EIO);
   assert_int_equal (disk_fill (&r.d, 3, 0, PAGES (1)), EIO);
   assert_int_equal (disk_fill (&r.d, 3, 0, PAGES (99)), EIO);
@@ -431,6 +438,7 @@ test_failed (void **state)
   disk_expect (&r.d, 1, 0, PAGES (5));
   disk_expect (&r.d, 2, PAGES (5), PAGES (3));
   disk_expect (&r.d, 1, PAGES (8), PAGES (92));
+  assert_int_equal (fault_nr_hits (r.d.v, rule), 0);
   rig_die (&r);
   volume_close (r.d.v);
 }

@@ -10,6 +10,8 @@
 
 #include "test-disk.h"
 
+#include "buf-impl.h"
+#include "flush-impl.h"
 #include "objmeta.h"
 #include "recover.h"
 
@@ -287,6 +289,10 @@ rig_check (struct rig *r)
   wrong = object_check (r->d.o);
   if (wrong == NULL)
     wrong = space_check (r->d.sp, object_nr_mapped (r->d.o) + nr_nodes);
+  if (wrong == NULL)
+    wrong = bufs_check (r->bs);
+  if (wrong == NULL && r->bs->lists[BUF_DATA].nr_reserved != 0)
+    wrong = "room in the buffers was not given back";
   if (wrong != NULL)
     fail_msg ("%s", wrong);
   nr_charged = object_nr_mapped (r->d.o) + object_nr_reserved (r->d.o) +

@@ -172,6 +172,7 @@ free_all (struct random *d)
   assert_int_equal (objmeta_nr_nodes (d->t.map), 0);
   assert_int_equal (d->t.m.tree->root.blk, 0);
   assert_int_equal (swmeta_nr_entries (d->t.model), 0);
+  meta_check_taken (&d->t.m);
 }
 
 static void

@@ -463,11 +463,40 @@ test_wrong_records (void **state)
   assert_int_equal (redo (&t, DISK_REC_MAP, 0, blkno_make (9, 5), 1), EIO);
   assert_int_equal (redo (&t, DISK_REC_MAP, 1000, blk, 1), EIO); /* no node */
   assert_int_equal (redo (&t, DISK_REC_ZERO, 1000, 0, 1), EIO);
+  assert_int_equal (redo (&t, DISK_REC_NODE, 157, blk, 0), EIO);
   assert_int_equal (redo (&t, DISK_REC_NODE, 1 << 20, blk, 0), EIO);
   assert_true (t.nr_mapped == 0 && t.nr_zero == 0);
   rig_same (&t);
   assert_int_equal (redo (&t, DISK_REC_FREE, 1000, 0, 1), 0);
   rig_same (&t);
+  rig_destroy (&t);
+}
+
+static void
+no_note (void *arg, uint64_t blk)
+{
+  UNUSED (arg);
+  UNUSED (blk);
+}
+
+/* A leaf beyond the object's end, from wherever it came, is no shard's. */
+static void
+test_beyond (void **state)
+{
+  struct disk_rec rec = { .type = DISK_REC_NODE, .pgno = 158 };
+  struct change ch;
+  struct rig t;
+
+  UNUSED (state);
+  rig_create (&t, PAGES);
+  build_zeros (&t, PAGES - 1, 1);
+  rec.word = meta_take_one (&t.m);
+  meta_begin (&t.m, CHANGE_NODES_MAX / 2, &ch);
+  ch.quiet = true;
+  assert_int_equal (tree_redo (t.m.tree, &ch, &rec, no_note, no_note, NULL), 0);
+  change_end (t.m.fl, &ch);
+  assert_int_equal (rig_free_pages (&t, PAGES - 1, 1), 0);
+  assert_int_equal (map_durable_ops.next_shard (t.map, 0), UINT64_MAX);
   rig_destroy (&t);
 }
 
@@ -495,7 +524,9 @@ test_records (void **state)
   assert_int_equal (look (&t, 255, 9).nr_pages, 3);
   assert_int_equal (redo (&t, DISK_REC_ZERO, 256, 0, 4), 0);
   assert_true (t.nr_mapped == 1 && t.nr_zero == 4);
+  nr = t.fm.nr_notes;
   assert_int_equal (redo (&t, DISK_REC_MAP, 255, run, 1), 0); /* as it is */
+  assert_int_equal (t.fm.nr_notes, nr);
   assert_true (t.nr_mapped == 1 && t.nr_zero == 4);
   t.nr_mapped = t.nr_zero = 0;
   meta_check (&t.m, rig_leaf);
@@ -535,6 +566,7 @@ main (void)
     cmocka_unit_test (test_unreadable_leaf),
     cmocka_unit_test (test_unreadable_root),
     cmocka_unit_test (test_wrong_records),
+    cmocka_unit_test (test_beyond),
     cmocka_unit_test (test_records),
   };
 

@@ -24,7 +24,8 @@ struct runs {
 /* What objmeta.c knows under these names is in the space layer elsewhere. */
 struct freemap {
   struct meta *m;
-  unsigned nr_inside;
+  _Atomic uint64_t nr_notes;
+  atomic_uint nr_inside;
 };
 struct parked {
   struct meta *m;
@@ -45,6 +46,7 @@ struct rig {
 void
 freemap_note (struct freemap *fm, const struct space_run *run, bool used)
 {
+  fm->nr_notes++;
   for (uint64_t i = 0; i < run->nr; i++)
     meta_note (fm->m, run->blk + i, used);
 }

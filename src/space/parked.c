@@ -297,5 +297,11 @@ parked_destroy (struct parked *pk)
 uint64_t
 parked_nr_blocks (struct parked *pk)
 {
-  return atomic_load (&pk->data.nr_blocks) + atomic_load (&pk->meta.nr_blocks);
+  return atomic_load (&pk->data.nr_blocks) + parked_nr_meta (pk);
+}
+
+uint64_t
+parked_nr_meta (struct parked *pk)
+{
+  return atomic_load (&pk->meta.nr_blocks);
 }

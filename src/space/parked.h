@@ -39,6 +39,8 @@ extern int parked_wait (struct parked *pk);
 extern void parked_durable (struct parked *pk, uint64_t lsn);
 extern void parked_retired (struct parked *pk, uint64_t cycle);
 
+/* All; and those of META, which space does not count as parked. */
 extern uint64_t parked_nr_blocks (struct parked *pk);
+extern uint64_t parked_nr_meta (struct parked *pk);
 
 #endif /* FARPAGE_PARKED_H */

@@ -546,11 +546,12 @@ space_check (struct space *sp, uint64_t nr_mapped)
       return "space: a volume's free count is not its blist's";
     nr_used += sv->nr_blocks - blist_nr_free (sv->bl);
   }
-  if (atomic_load (&sp->units_free) != (int64_t) sp->nr_units)
+  uint64_t nr_parked = atomic_load (&sp->nr_parked);
+
+  if (atomic_load (&sp->units_free) + (int64_t) nr_parked !=
+      (int64_t) sp->nr_units)
     return "space: units are missing";
-  if (atomic_load (&sp->nr_parked) != 0)
-    return "space: blocks are parked";
-  if (nr_used != nr_mapped + atomic_load (&sp->nr_retired))
+  if (nr_used != nr_mapped + nr_parked + atomic_load (&sp->nr_retired))
     return "space: blocks taken and blocks mapped differ";
   if (atomic_load (&sp->charged) < nr_mapped)
     return "space: more mapped than charged";

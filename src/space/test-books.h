@@ -12,6 +12,7 @@
 #include <errno.h>
 
 #include "crc32c.h"
+#include "env.h"
 #include "fault.h"
 #include "freemap.h"
 #include "recover.h"
@@ -98,6 +99,37 @@ books_destroy (struct books *b)
 {
   for (unsigned i = 0; i < b->nr_volumes; i++)
     volume_close (b->v[i]);
+}
+
+/* ---- time ---- */
+
+static uint64_t books_skipped_ns;
+
+static inline uint64_t
+books_now_ns (void)
+{
+  struct timespec ts;
+
+  clock_gettime (CLOCK_MONOTONIC, &ts);
+  return (uint64_t) ts.tv_sec * NS_PER_S + (uint64_t) ts.tv_nsec +
+         books_skipped_ns;
+}
+
+static inline void
+books_random (void *buf, size_t len)
+{
+  assert_int_equal (getentropy (buf, len), 0);
+}
+
+/* What is told once a second is told again.  No store is open. */
+static inline void
+books_skip_second (void)
+{
+  static const struct env_ops ops = { .now_ns = books_now_ns,
+                                      .random = books_random };
+
+  env_set (&ops);
+  books_skipped_ns += 2 * NS_PER_S;
 }
 
 /* ---- nodes on the medium ---- */

@@ -381,7 +381,7 @@ durable_failed (struct durable *d)
 uint64_t
 durable_nr_blocks (struct durable *d)
 {
-  uint64_t nr = objtable_nr_nodes (d->ot);
+  uint64_t nr = objtable_nr_nodes (d->ot) + parked_nr_meta (d->pk);
 
   LOCK_SCOPE (&d->lock);
   for (struct dobject *o = d->objects; o != NULL; o = o->next) {
@@ -389,4 +389,10 @@ durable_nr_blocks (struct durable *d)
     nr += o->map != NULL ? objmeta_nr_nodes (o->map) : o->entry.nr_nodes;
   }
   return nr;
+}
+
+uint64_t
+durable_nr_parked (struct durable *d)
+{
+  return parked_nr_blocks (d->pk);
 }

@@ -39,8 +39,12 @@ extern void durable_close (struct durable *d); /* NULL is fine */
 
 extern bool durable_failed (struct durable *d);
 
-/* Blocks that maps, their nodes and the table's are in; nobody is at work. */
+/* Blocks that maps, their nodes and the table's are in, and nodes that are
+ * parked; nobody is at work.
+ */
 extern uint64_t durable_nr_blocks (struct durable *d);
+/* Blocks that wait until nothing needs them. */
+extern uint64_t durable_nr_parked (struct durable *d);
 
 /* ---- objects ---- */
 

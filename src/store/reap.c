@@ -108,20 +108,33 @@ reap_start (struct store *s)
   return 0;
 }
 
-void
-reap_stop (struct store *s)
+static void
+end (struct store *s, bool stop)
 {
   struct reaper *r = s->reaper;
 
   if (r == NULL)
     return;
   lock_acquire (&r->lock);
-  atomic_store (&r->stop, true);
-  if (r->o != NULL)
+  if (stop)
+    atomic_store (&r->stop, true);
+  if (stop && r->o != NULL)
     object_drop_stop (r->o);
   lock_release (&r->lock);
   task_join (r->task);
   lock_destroy (&r->lock);
   free (r);
   s->reaper = NULL;
+}
+
+void
+reap_stop (struct store *s)
+{
+  end (s, true);
+}
+
+void
+reap_wait (struct store *s)
+{
+  end (s, false);
 }

@@ -150,7 +150,9 @@ extern const char *store_durability_name (const struct store *s);
 
 /* Begin to free what they have, in a thread of its own. */
 extern int reap_start (struct store *s);
+/* It ends soon, maybe before all is freed; or when all is. */
 extern void reap_stop (struct store *s);
+extern void reap_wait (struct store *s);
 
 /* ---- table.c ---- */
 

@@ -573,8 +573,8 @@ store_default (struct store *s, char name[OBJECT_NAME_MAX + 1])
   return 0;
 }
 
-const char *
-store_check (struct store *s)
+static const char *
+check_once (struct store *s)
 {
   uint64_t nr_used = 0;
 
@@ -590,4 +590,20 @@ store_check (struct store *s)
   if (s->durable != NULL)
     nr_used += durable_nr_blocks (s->durable);
   return space_check (s->space, nr_used);
+}
+
+const char *
+store_check (struct store *s)
+{
+  const char *wrong;
+  uint64_t nr_parked;
+
+  reap_wait (s);
+  /* The flusher may free what is parked meanwhile. */
+  do {
+    nr_parked = s->durable != NULL ? durable_nr_parked (s->durable) : 0;
+    wrong = check_once (s);
+  } while (wrong != NULL && s->durable != NULL &&
+           durable_nr_parked (s->durable) != nr_parked);
+  return wrong;
 }

@@ -11,6 +11,7 @@
 #include "test-check.h"
 
 #include <time.h>
+#include <unistd.h>
 
 #include "env.h"
 #include "log.h"
@@ -39,8 +40,9 @@ rnd (void)
 }
 
 struct rig {
-  struct volume *v[NR_VOLUMES]; /* memory; a store does not close them */
-  struct volume_ops ops;
+  struct volume *v[NR_VOLUMES]; /* fault over memory; a store does not close
+                                 * them */
+  const struct volume_ops *ops;
   uint8_t *image[NR_VOLUMES]; /* a moment's content */
   struct store *s;
   struct found found;
@@ -58,17 +60,19 @@ begin (void **state)
   struct rig *t = calloc (1, sizeof *t);
   struct super_format format = { .volumes = t->v, .nr_volumes = NR_VOLUMES };
   uint8_t uuid[DISK_UUID_BYTES];
+  struct volume *inner;
 
   format.ring_bytes = MIB;
   for (unsigned i = 0; i < NR_VOLUMES; i++) {
     uint64_t bytes = (8 + 4 * i) * MIB;
 
     assert_int_equal (
-        volume_open_memory (i > 0 ? "vb" : "va", bytes, true, &t->v[i]), 0);
+        volume_open_memory (i > 0 ? "vb" : "va", bytes, true, &inner), 0);
+    assert_int_equal (volume_open_fault (inner, &t->v[i]), 0);
     t->image[i] = aligned_alloc (PAGE_BYTES, bytes);
   }
   assert_int_equal (super_format (&format, uuid), 0);
-  t->ops = *t->v[0]->ops;
+  t->ops = t->v[0]->ops;
   *state = t;
   return 0;
 }
@@ -97,7 +101,7 @@ open_store (struct rig *t)
                                  .durability = STORE_FLUSH,
                                  .cache_bytes = 2 * MIB };
 
-  kept = t->ops;
+  kept = *t->ops;
   kept.close = keep_open;
   for (unsigned i = 0; i < NR_VOLUMES; i++)
     t->v[i]->ops = &kept;
@@ -112,7 +116,7 @@ close_store (struct rig *t)
   store_close (t->s);
   t->s = NULL;
   for (unsigned i = 0; i < NR_VOLUMES; i++)
-    t->v[i]->ops = &t->ops;
+    t->v[i]->ops = t->ops;
 }
 
 static void
@@ -150,6 +154,17 @@ use (struct rig *t, const char *name, unsigned nr)
     else
       assert_int_equal (conn_flush (c), 0);
   }
+  store_disconnect (c);
+}
+
+static void
+flush (struct rig *t, const char *name)
+{
+  const struct peer peer = { .kind = PEER_UNKNOWN };
+  struct conn *c;
+
+  assert_int_equal (store_connect (t->s, name, false, &peer, &c), 0);
+  assert_int_equal (conn_flush (c), 0);
   store_disconnect (c);
 }
 
@@ -253,6 +268,8 @@ make_open (struct rig *t)
   make (t, "c");
   use (t, "c", 100);
   use (t, "b", 50);
+  flush (t, "b");
+  use (t, "c", 20);
   save_quiet (t);
   close_store (t);
   put_back (t);
@@ -283,6 +300,102 @@ test_open (void **state)
   }
   assert_true (nr_recovered > 0);
 }
+
+/* ---- repair of a store that was not closed: recovery for real ---- */
+
+static uint64_t
+sum_of (struct rig *t, const char *name)
+{
+  static uint8_t buf[IO_MAX];
+  const struct peer peer = { .kind = PEER_UNKNOWN };
+  struct conn *c;
+  uint32_t crc = 0;
+
+  assert_int_equal (store_connect (t->s, name, true, &peer, &c), 0);
+  for (uint64_t off = 0; off < DISK_BYTES; off += sizeof buf) {
+    assert_int_equal (conn_read (c, buf, off, sizeof buf), 0);
+    crc = crc32c (crc, buf, sizeof buf);
+  }
+  store_disconnect (c);
+  return crc;
+}
+
+static int
+repair (struct rig *t, const char *undo, uint64_t *nr)
+{
+  struct check_config config = { .volumes = t->v,
+                                 .nr_volumes = NR_VOLUMES,
+                                 .found = found_keep,
+                                 .note = found_note,
+                                 .arg = &t->found };
+  struct check_repair r = { .undo_path = undo };
+
+  unlink (undo);
+  memset (&t->found, 0, sizeof t->found);
+  return check_repair (&config, &r, &t->found.report, nr);
+}
+
+/* Interrupted at some write, then once more: what recovery finds is the same,
+ * and what it promises is there.
+ */
+static void
+interrupt (struct rig *t, const char *undo, unsigned skip)
+{
+  struct fault_rule rule = {
+    .action = FAULT_FAIL, .op = VIO_WRITE, .skip = skip, .error = EIO
+  };
+  uint64_t nr;
+
+  for (unsigned i = 0; i < NR_VOLUMES; i++)
+    fault_add (t->v[i], &rule);
+  assert_int_equal (repair (t, undo, &nr), EIO);
+  for (unsigned i = 0; i < NR_VOLUMES; i++)
+    fault_clear (t->v[i]);
+}
+
+static void
+test_repair (void **state)
+{
+  struct rig *t = *state;
+  char dir[] = "/tmp/test-check.XXXXXX", undo[64];
+  uint64_t nr, nr_planned, sum[2];
+
+  assert_non_null (mkdtemp (dir));
+  snprintf (undo, sizeof undo, "%s/undo", dir);
+  make_open (t);
+  assert_int_equal (repair (t, undo, &nr_planned), 0);
+  found_none (&t->found);
+  assert_true (nr_planned > 0);
+  assert_int_equal (check_restore (undo, t->v, NR_VOLUMES, &nr), 0);
+  assert_int_equal (nr, nr_planned);
+  assert_true (is_saved (t));
+  open_store (t);
+  sum[0] = sum_of (t, "b");
+  sum[1] = sum_of (t, "c");
+  close_store (t);
+  for (unsigned skip = 0; skip < nr_planned / NR_VOLUMES;
+       skip += 1 + (unsigned) (nr_planned / 24)) {
+    put_back (t);
+    interrupt (t, undo, skip);
+    assert_int_equal (found_run (&t->found, t->v, NR_VOLUMES, true), 0);
+    found_none (&t->found);
+    assert_int_equal (repair (t, undo, &nr), 0);
+    found_none (&t->found);
+    assert_int_equal (found_run (&t->found, t->v, NR_VOLUMES, true), 0);
+    found_none (&t->found);
+    assert_false (t->found.report.recovered);
+    open_store (t);
+    assert_int_equal (sum_of (t, "b"), sum[0]);
+    assert_int_equal (sum_of (t, "c"), sum[1]);
+    close_store (t);
+    expect_clean (t, true);
+  }
+  print_message ("%" PRIu64 " blocks written\n", nr_planned);
+  unlink (undo);
+  rmdir (dir);
+}
+
+/* ---- damage ---- */
 
 static void
 damage (struct rig *t, unsigned i, uint64_t place, const uint8_t *older)
@@ -399,10 +512,8 @@ int
 main (void)
 {
   const struct CMUnitTest tests[] = {
-    CASE (test_closed),
-    CASE (test_open),
-    CASE (test_damage),
-    CASE (test_older),
+    CASE (test_closed), CASE (test_open),  CASE (test_repair),
+    CASE (test_damage), CASE (test_older),
   };
   const char *text = getenv ("FARPAGE_SEED");
 

@@ -17,7 +17,7 @@ src/space src/space src/buffer src/volume src/base
 src/object src/object src/space src/buffer src/volume src/base
 src/store src/store src/object src/space src/buffer src/volume src/base
 plugins/farpage plugins/farpage src/store src/volume src/base
-client/tool client/tool src/buffer src/volume src/base
+client/tool client/tool src/store src/object src/space src/buffer src/volume src/base
 EOF
 }
 

@@ -21,6 +21,7 @@
 #include <sys/mman.h>
 
 #ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
 
@@ -112,6 +113,10 @@ void
 context_make (struct context *c, void *stack, size_t stack_bytes,
               void (*entry) (void))
 {
+#ifdef __SANITIZE_ADDRESS__
+  /* The one before it never returned, so its frames are marked still. */
+  __asan_unpoison_memory_region (stack, stack_bytes);
+#endif
   *c = (struct context){ .stack = stack, .stack_bytes = stack_bytes };
   make (c, entry);
 }

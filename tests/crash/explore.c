@@ -136,7 +136,8 @@ world_make (const struct world *w, const struct run *run,
   *to = (struct world){ .kind = c->kind,
                         .next_token = run->next_token,
                         .next_life = run->next_life,
-                        .depth = w->depth + 1 };
+                        .depth = w->depth + 1,
+                        .torn = w->torn || c->choice >= s->nr_whole };
   states_make (s, c->choice, &to->disks);
   if (c->kind == CRASH_PROCESS)
     to->staging = ram_ref (staging_at (run, c->at));
@@ -328,12 +329,18 @@ static bool
 explore_world (struct explore *x, const struct world *w, const struct op *ops,
                unsigned nr_ops, uint64_t seed, struct world *after)
 {
-  struct run_config config = { .subject = x->subject,
-                               .ops = ops,
-                               .nr_ops = nr_ops,
-                               .seed = seed,
-                               .read_all = seed % 16 == 0,
-                               .saves = w->depth < DEPTH_MAX };
+  bool inner = w->depth < DEPTH_MAX; /* its own crashes are looked at */
+  bool crashed = w->depth > 0 && !w->torn;
+  struct run_config config = {
+    .subject = x->subject,
+    .ops = ops,
+    .nr_ops = nr_ops,
+    .seed = seed,
+    .read_all = seed % 16 == 0,
+    .saves = inner,
+    .check_before = crashed && seed % 8 == 1,
+    .check_after = seed % 4 == 2,
+  };
   struct run run;
   bool good = true;
 
@@ -348,7 +355,7 @@ explore_world (struct explore *x, const struct world *w, const struct op *ops,
   if (x->script != NULL && x->fd >= 0)
     tell_run (x, w, &run);
   for (enum crash_kind kind = CRASH_MACHINE;
-       kind < CRASH_KINDS && good && w->depth < DEPTH_MAX; kind++)
+       kind < CRASH_KINDS && good && inner; kind++)
     if (!is_off_script (x, w, kind))
       good = explore_crashes (x, w, &run, kind, seed);
   if (good && after != NULL)

@@ -22,6 +22,7 @@
 #include "faults.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -141,6 +142,8 @@ compare_page (struct faulty *y, const struct expect *e,
   int err = y->f->subject->read (y->s, p->name, page,
                                  (uint64_t) p->pgno * PAGE_BYTES, PAGE_BYTES);
 
+  if (y->record.fault != NULL && y->record.fault->hit)
+    must_read = false; /* maybe just now */
   if (err != 0 && must_read)
     wrong (y, "read of page %u of %c: %s", p->pgno, 'a' + p->name,
            strerror (err));
@@ -239,7 +242,6 @@ static void
 one_request (struct faulty *y)
 {
   uint64_t what = rng_below (&y->rng, 100);
-  bool hit = y->fault != NULL && y->fault->hit;
 
   y->nr_requests++;
   if (what < 10 || is_full (y))
@@ -248,7 +250,7 @@ one_request (struct faulty *y)
     task_sleep (UINT64_C (6000000000));
   else if (what < 40 && y->live.nr_pages > 0)
     compare_page (y, &y->live,
-                  &y->live.page[rng_below (&y->rng, y->live.nr_pages)], !hit);
+                  &y->live.page[rng_below (&y->rng, y->live.nr_pages)], true);
   else if (!is_full (y))
     one_change (y);
 }
@@ -278,7 +280,7 @@ run_with_fault (void *arg)
   }
   while (y->nr_requests < FAULT_REQUESTS && !y->failed)
     one_request (y);
-  compare_all (y, &y->live, y->fault == NULL || !y->fault->hit);
+  compare_all (y, &y->live, true);
   if (!y->failed && !y->errors && !y->lies && subject->check != NULL &&
       subject->check (y->s) != NULL)
     wrong (y, "check: %s", subject->check (y->s));
@@ -367,7 +369,8 @@ faults_end (struct faults *f)
   free (f->io);
 }
 
-bool
+/* This kind at that place; true also if it means nothing there. */
+static bool
 faults_try (struct faults *f, enum media_fault_kind kind, uint64_t at)
 {
   static struct faulty y;
@@ -392,4 +395,35 @@ faults_try (struct faults *f, enum media_fault_kind kind, uint64_t at)
   for (unsigned i = 0; i < f->base->disks.nr; i++)
     image_free (&start[i]);
   return !y.failed;
+}
+
+uint64_t
+faults_nr (const struct faults *f)
+{
+  return f->nr_io * MEDIA_FAULTS;
+}
+
+void
+faults_nth (const struct faults *f, uint64_t n, char *text, size_t bytes)
+{
+  const uint64_t step = 1000003; /* a prime that divides no number of them */
+  uint64_t nr = faults_nr (f), i = (rng_mix (f->seed) % nr + n * step) % nr;
+
+  snprintf (text, bytes, "%s:%" PRIu64, media_fault_names[i % MEDIA_FAULTS],
+            i / MEDIA_FAULTS);
+}
+
+int
+faults_given (struct faults *f, const char *text)
+{
+  for (unsigned kind = 0; kind < MEDIA_FAULTS; kind++) {
+    size_t len = strlen (media_fault_names[kind]);
+    uint64_t at;
+
+    if (strncmp (text, media_fault_names[kind], len) != 0 ||
+        sscanf (text + len, ":%" SCNu64, &at) != 1)
+      continue;
+    return faults_try (f, (enum media_fault_kind) kind, at) ? 0 : EIO;
+  }
+  return EINVAL;
 }

@@ -25,8 +25,16 @@ struct faults {
 extern bool faults_begin (struct faults *f);
 extern void faults_end (struct faults *f);
 
-/* This kind at that place; true also if it means nothing there. */
-extern bool faults_try (struct faults *f, enum media_fault_kind kind,
-                        uint64_t at);
+/* Every kind at every place: how many, and the n-th of them, "KIND:PLACE", in
+ * an order that the seed says.
+ */
+extern uint64_t faults_nr (const struct faults *f);
+extern void faults_nth (const struct faults *f, uint64_t n, char *text,
+                        size_t bytes);
+
+/* "KIND:PLACE": 0 if all is well, also if that kind means nothing there; EIO:
+ * why; EINVAL: no such fault.
+ */
+extern int faults_given (struct faults *f, const char *text);
 
 #endif /* FARPAGE_CRASH_FAULTS_H */

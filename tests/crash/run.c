@@ -415,6 +415,31 @@ check (struct bench *b)
     wrong (b->run, "a buffer was changed while it was being written");
 }
 
+/* The media as they are, by what looks at a store offline; it must not write.
+ */
+static void
+check_media (struct bench *b, bool closed)
+{
+  struct run *run = b->run;
+  uint64_t hash = disks_hash (&run->disks);
+  struct record record = { 0 }; /* not of the run */
+  struct volume *v[DISKS_MAX];
+  const char *bad;
+
+  for (unsigned i = 0; i < run->disks.nr; i++)
+    media_open (&run->disks.image[i], i, &record, &v[i]);
+  bad = b->config->subject->check_media (v, run->disks.nr, closed);
+  /* A torn slot stays until its turn comes. */
+  if (bad != NULL && !(b->world->torn && strstr (bad, "superblock slot")))
+    wrong (run, "check of the %s store: %s", closed ? "closed" : "crashed",
+           bad);
+  if (disks_hash (&run->disks) != hash || record.nr_writes > 0)
+    wrong (run, "a check has written to the media");
+  for (unsigned i = 0; i < run->disks.nr; i++)
+    volume_close (v[i]);
+  record_free (&record);
+}
+
 static void
 run_main (void *arg)
 {
@@ -423,6 +448,8 @@ run_main (void *arg)
   struct expect e;
   int err;
 
+  if (b->config->check_before && b->config->subject->check_media != NULL)
+    check_media (b, false);
   open_and_compare (b);
   if (b->s == NULL)
     return;
@@ -436,6 +463,9 @@ run_main (void *arg)
   err = b->config->subject->close (b->s);
   if (err != 0)
     wrong (run, "the store does not close: %s", strerror (err));
+  if (!run->failed && b->config->check_after &&
+      b->config->subject->check_media != NULL)
+    check_media (b, true);
 }
 
 /* Before an event: what staging is. */

@@ -21,6 +21,7 @@ struct world {
   struct expect expect[CRASH_KINDS];
   uint16_t next_token, next_life; /* 1 and up */
   unsigned depth;                 /* crashes before it */
+  bool torn; /* one of them has left a torn write: check may say so */
 };
 
 extern void world_free (struct world *w);
@@ -51,8 +52,9 @@ struct run_config {
   const struct op *ops;
   unsigned nr_ops;
   uint64_t seed;
-  bool read_all; /* also what the store says is a hole */
-  bool saves;    /* staging at each event is wanted */
+  bool read_all;                  /* also what the store says is a hole */
+  bool saves;                     /* staging at each event is wanted */
+  bool check_before, check_after; /* the media, when nobody has them open */
 };
 
 /* Open, compare, do the operations, compare, check, close. */

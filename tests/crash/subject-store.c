@@ -15,6 +15,7 @@
 #include <stdlib.h>
 
 #include "buf.h"
+#include "check.h"
 #include "model.h"
 #include "store.h"
 #include "super.h"
@@ -245,12 +246,18 @@ real_check (void *s)
   return store_check (((struct sut *) s)->s);
 }
 
+static const char *
+real_check_media (struct volume *const *v, unsigned nr, bool closed)
+{
+  return check_store_images (v, nr, !closed);
+}
+
 #define REAL                                                          \
   .nr_volumes = 2, .nr_blocks = { 1024, 512 }, .format = real_format, \
   .close = real_close, .create = real_create, .remove = real_remove,  \
   .size = real_size, .read = real_read, .write = real_write,          \
   .trim = real_trim, .zero = real_zero, .flush = real_flush,          \
-  .holes = real_holes, .check = real_check
+  .holes = real_holes, .check = real_check, .check_media = real_check_media
 
 const struct subject store_subject = {
   .name = "store", .has_staging = true, .open = open_staged, REAL

@@ -37,6 +37,11 @@ struct subject {
   int (*holes) (void *s, unsigned name, uint32_t nr_pages, bool *hole);
   /* NULL, or what is wrong; nobody is at work.  May be NULL. */
   const char *(*check) (void *s);
+  /* The same of media that nobody has open, and that are not written; the
+   * volumes stay the caller's.  closed: the store was.  May be NULL.
+   */
+  const char *(*check_media) (struct volume *const *v, unsigned nr,
+                              bool closed);
 };
 
 extern const struct subject trivial_subject;

@@ -65,6 +65,7 @@ static const struct field super_fields[] = {
   FIELD (disk_super, ring_blocks),
   FIELD (disk_super, cycle),
   FIELD (disk_super, redo_lsn),
+  FIELD (disk_super, redo_epoch),
   FIELD (disk_super, next_lsn),
   FIELD (disk_super, durable_lsn),
   FIELD (disk_super, staging),

@@ -1,0 +1,148 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-2-Clause
+# `farpage check` on stores that a real server made: closed, killed, open;
+# its exit statuses and JSON; repair, and the way back.
+
+. "$(dirname "$0")/functions.sh"
+requires nbdcopy
+
+# check STATUS REGEX ARGUMENT...: of standard output and error together
+check ()
+{
+  local want=$1 regex=$2 status
+
+  shift 2
+  timeout 100 "$farpage" check "$@" >"$dir/check.out" 2>&1 </dev/null
+  status=$?
+  is "check $*: status" $status "$want"
+  like "check $*" "$(cat "$dir/check.out")" "$regex"
+}
+
+# json JQ-FILTER ARGUMENT...
+json ()
+{
+  local filter=$1
+
+  shift
+  timeout 100 "$farpage" check --json "$@" >"$dir/check.json" 2>/dev/null
+  is "check --json $*: $filter" "$(jq -r "$filter" "$dir/check.json")" true
+}
+
+# damage FILE OFFSET: another byte there
+damage ()
+{
+  local byte
+
+  byte=$(od -An -tu1 -j "$2" -N 1 "$1")
+  printf "%b" "\\x$(printf %x $((byte ^ 1)))" |
+    dd of="$1" bs=1 seek="$2" conv=notrunc status=none
+}
+
+vols=("$dir/va" "$dir/vb")
+mkdir "$dir/shm"
+staging=$(mktemp -d /dev/shm/farpage-test.XXXXXX) || skip 'no /dev/shm'
+trap 'rm -rf "$staging"; cleanup' EXIT
+
+# ---- usage ----
+
+check 16 'it takes VOLUME'
+check 16 "unknown option '--force'" --force "$dir/va"
+check 16 'repair needs --undo-file FILE' --repair "$dir/va"
+check 16 '.*--undo-file goes with --repair' --undo-file "$dir/u" "$dir/va"
+check 16 'lose-pages goes with --repair' --lose-pages "$dir/va"
+check 16 'restore goes with no other' --restore "$dir/u" --data "$dir/va"
+check 8 'no such file' "$dir/va"
+truncate -s 4M "$dir/zeros"
+check 8 'zeros: is no volume of a durable store' "$dir/zeros"
+
+# ---- a closed store ----
+
+"$farpage" format "${vols[@]}" --size 32M --ring 1M >/dev/null || exit 1
+check 0 'clean$' "${vols[@]}"
+check 0 'clean$' "$dir/vb" --data "$dir/va"
+check 8 'number 1 is missing' "$dir/va"
+json '.verdict == "not checked" and .found.volume == 1' "$dir/va"
+
+durable=(durability=flush staging="$staging")
+start_farpage first "${vols[@]}" "${durable[@]}" || exit 1
+"$farpage" create disk 8M
+head -c 8M /dev/urandom >"$dir/data"
+nbdcopy --flush "$dir/data" "$(uri disk)"
+check 8 'is in use: by another process' "${vols[@]}"
+chmod a-w "${vols[@]}"
+if [ "$(id -u)" -ne 0 ]; then
+  check 8 'a server has it open' "${vols[@]}"
+fi
+chmod u+w "${vols[@]}"
+"$farpage" stop >/dev/null
+ended stop 0
+sum=$(sha256sum "${vols[@]}")
+check 0 'clean$' --data "${vols[@]}"
+json '.verdict == "clean" and .summary.closed and .summary.whole and
+  .summary.disks == 1 and .summary.pages == 2048 and
+  .summary.verified_pages == 2048 and (.findings | length) == 0' \
+  --data "${vols[@]}"
+is 'nothing was written' "$(sha256sum "${vols[@]}")" "$sum"
+
+# ---- a killed server ----
+
+start_farpage second "${vols[@]}" "${durable[@]}" || exit 1
+head -c 8M /dev/urandom >"$dir/data2"
+nbdcopy "$dir/data2" "$(uri disk)"
+kill -KILL "$server"
+wait "$server" 2>/dev/null
+sum=$(sha256sum "${vols[@]}" "$staging"/*)
+check 0 'was not closed.*clean$' --staging "$staging" --data "${vols[@]}"
+check 0 'no staging file of the process' --data "${vols[@]}"
+json '(.summary.closed | not) and (.notes | length) >= 1' \
+  --staging "$staging" "${vols[@]}"
+is 'nothing was written after a kill' "$(sha256sum "${vols[@]}" "$staging"/*)" \
+  "$sum"
+
+check 1 'To be written: .*after that nothing is wrong.*repaired$' --repair \
+  --undo-file "$dir/undo" --staging "$staging" "${vols[@]}"
+check 16 'undo. is there already' --repair --undo-file "$dir/undo" "${vols[@]}"
+check 0 'clean$' --data "${vols[@]}"
+start_farpage third "${vols[@]}" "${durable[@]}" || exit 1
+nbdcopy "$(uri disk)" "$dir/back"
+ok 'all that was replied is there' cmp "$dir/data2" "$dir/back"
+"$farpage" stop >/dev/null
+ended stop 0
+
+# ---- damage ----
+
+damage "$dir/va" 4200 # slot 2
+check 4 'va: block 1: superblock slot 2: its CRC is wrong.*damaged: 1' \
+  "${vols[@]}"
+json '.verdict == "damaged" and .found.superblock == 1 and
+  .findings[0].block == 1 and .findings[0].kind == "superblock"' "${vols[@]}"
+sum=$(sha256sum "${vols[@]}")
+check 1 'is written anew.*repaired: 1 finding$' --repair --undo-file \
+  "$dir/undo2" "${vols[@]}"
+check 0 'clean$' "${vols[@]}"
+check 0 'as before the repair' --restore "$dir/undo2" "${vols[@]}"
+is 'all is as before the repair' "$(sha256sum "${vols[@]}")" "$sum"
+check 8 'is no undo file' --restore "$dir/data" "${vols[@]}"
+check 1 'repaired' --repair --undo-file "$dir/undo3" "${vols[@]}"
+
+# a page: in the first volume's blocks, where the disk's are
+json '.found | length == 0' --data "${vols[@]}"
+page=$("$farpage" dump "${vols[@]}" --json --table 2>/dev/null | jq -s 'length')
+unlike 'dump still works' "$page" '^0$'
+for place in $(seq 600 40 1200); do
+  damage "$dir/va" $((place * 4096 + 5))
+done
+check 0 'clean$' "${vols[@]}"
+check 4 "'disk' .0x1000., page [0-9]+: its content's checksum is wrong" \
+  --data "${vols[@]}"
+check 4 '.' --data --all --repair --undo-file "$dir/undo4" "${vols[@]}"
+
+# ---- a signal ----
+
+"$farpage" check --data "${vols[@]}" >/dev/null 2>&1 &
+pid=$!
+kill -INT $pid 2>/dev/null
+wait $pid
+like 'ended by a signal, or before it' $? '^(32|4|130)$'
+
+finish
