@@ -153,6 +153,15 @@ oracle_issue (struct oracle *o, struct range r, bool zero)
   return id;
 }
 
+static bool
+is_candidate (const struct sector *s, uint32_t id)
+{
+  for (uint32_t k = 0; k < s->nr; k++)
+    if (s->ids[k] == id)
+      return true;
+  return false;
+}
+
 /* What was over before this one was issued is overwritten for good. */
 static void
 stand (struct oracle *o, uint32_t id)
@@ -164,6 +173,8 @@ stand (struct oracle *o, uint32_t id)
     struct sector *s = sector_at (o, op->r.disk, op->r.first + i);
     uint32_t kept = 0;
 
+    if (!is_candidate (s, id))
+      continue; /* itself overwritten, or another was found there */
     for (uint32_t k = 0; k < s->nr; k++)
       if (s->ids[k] == id || o->ops[s->ids[k]].over >= op->issued)
         s->ids[kept++] = s->ids[k];

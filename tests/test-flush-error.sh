@@ -40,6 +40,7 @@ fails ()
   like "$1: the run" "$(ask run 3000)" \
     '^ok .* lost=0 errors=[1-9][0-9]* \(first: EIO\) wrong=0$'
   is "$1: replied pages are read" "$(ask look)" 'ok 2048'
+cat $log
   is "$1: writing, flushing" \
     "$(script "open $socket one" 'write 0 4096 1' flush | tail -2 | xargs)" \
     'EIO EIO'
@@ -57,7 +58,7 @@ back ()
   shift 2
   clean "$what" "$volume"
   around=()
-  start_farpage "${what%% *}" "$volume" "$@" || no_start
+  start_farpage "${what%%,*}" "$volume" "$@" || no_start
   is "$what: what was flushed is there" "$(ask verify)" 'ok 2048'
   like "$what: it goes on" "$(ask run 300)" '^ok .* lost=0 errors=0 .*wrong=0$'
   ok "$what: stop" "$farpage" stop
