@@ -85,8 +85,8 @@ make_cut (struct flush *fl, struct cut *cut)
     return fail (fl, "the free map could not be read");
   gate_close (fl);
   cut->cycle = atomic_load (&fl->cycle);
-  cut->root = fl->supers->root;
-  cut->root.redo_epoch = cut->root.epoch;
+  cut->root = fl->cut_root;
+  cut->root.redo_epoch = fl->epoch;
   err = fl->config.ops->cut (fl->config.arg, &ch, &cut->root);
   if (err == 0) {
     cut->lsn = undo_close_block (fl);
@@ -241,7 +241,7 @@ cycle_run_last (struct flush *fl, enum disk_state state)
   int err = make_cut (fl, &cut);
 
   if (err == 0)
-    err = commit_pass (fl, true, true);
+    err = commit_pass_alone (fl, true, true);
   if (err == 0)
     err = write_nodes (fl, &cut);
   if (err == 0)

@@ -37,6 +37,8 @@ extern const struct map_ops map_durable_ops;
 extern int objmeta_create (struct bufs *bs, struct flush *fl,
                            struct freemap *fm, struct parked *pk,
                            const struct disk_object *entry, void **mapp);
+/* The object is being removed: its nodes go with its pages. */
+extern void objmeta_let_go (void *map);
 /* A map that recovery made, before there was pk.  Nobody uses it yet. */
 extern void objmeta_set_parked (void *map, struct parked *pk);
 /* For the table, at a cut: has the root changed since the last call, and the

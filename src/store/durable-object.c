@@ -205,6 +205,7 @@ durable_remove (struct durable *d, struct dobject *dobj)
 {
   lock_acquire (&d->lock);
   dobj->entry.state = DISK_OBJECT_DYING;
+  objmeta_let_go (dobj->map);
   lock_release (&d->lock);
   return put_entry (d, dobj->place, &dobj->entry);
 }
