@@ -40,12 +40,10 @@ fails ()
   like "$1: the run" "$(ask run 3000)" \
     '^ok .* lost=0 errors=[1-9][0-9]* \(first: EIO\) wrong=0$'
   is "$1: replied pages are read" "$(ask look)" 'ok 2048'
-cat $log
   is "$1: writing, flushing" \
     "$(script "open $socket one" 'write 0 4096 1' flush | tail -2 | xargs)" \
     'EIO EIO'
-  is "$1: stat" "$(stat_of .state)" failed
-  like "$1: stat says why" "$(stat_of .reason)" .
+  like "$1: stat" "$(stat_of '.state + ": " + .reason')" '^failed: .'
   like "$1: the log" "$(cat "$log")" 'failed'
   now=$client
 }
@@ -117,7 +115,9 @@ if [ -w /dev/fuse ] && command -v qemu-storage-daemon >/dev/null &&
   ok 'fuse: format' "$farpage" format "$dir/beneath" --size 64M --ring 4M
   made fuse "$dir/beneath"
   beneath 40
-  start_farpage fuse "$dir/fuse" staging= || no_start
+  # (direct=no: qemu 7.2 mixes up writes that come while it does another, and
+  # through the page cache none do)
+  start_farpage fuse "$dir/fuse" staging= direct=no || no_start
   fails fuse
   dies
   kill $qsd

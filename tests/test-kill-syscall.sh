@@ -52,7 +52,7 @@ killed_at ()
   up "$@"
   is "$what: all is there" "$(ask verify)" 'ok 2048'
   dies
-  [ $failed -eq 0 ] || no_start
+  [ $failed -eq 0 ] || finish
 }
 
 early=0 late=0 nr=0
