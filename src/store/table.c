@@ -182,6 +182,8 @@ make (struct store *s, struct export *x, const struct export_config *config)
   struct object_config oc;
   int err;
 
+  if (s->config.readonly)
+    return EROFS;
   x->unnamed = config->unnamed;
   x->shared = config->shared;
   x->closed_ns = env_now_ns ();
