@@ -174,7 +174,7 @@ change_begin_cut (struct flush *fl, struct change *ch)
       bufs_nr_dirty (fl->bs, BUF_UNDO) > bufs_dirty_max (fl->bs, BUF_UNDO) / 2)
     (void) flush_written (fl, flush_tail (fl));
   else if (!fl->started)
-    (void) commit_pass (fl, true, false);
+    (void) commit_pass_alone (fl, true, false);
   atomic_fetch_add (&fl->inside, 1);
 }
 
@@ -284,20 +284,20 @@ flush_durable (struct flush *fl)
   return atomic_load (&fl->durable_lsn);
 }
 
-/* Until *reached, which the commit's thread moves, is at lsn. */
+/* Until *reached is at lsn: by a pass of one's own, if no other is under way.
+ */
 static int
-wait_lsn (struct flush *fl, uint64_t lsn, _Atomic uint64_t *reached,
-          uint64_t *want)
+wait_lsn (struct flush *fl, uint64_t lsn, _Atomic uint64_t *reached)
 {
   if (atomic_load (reached) >= lsn)
     return flush_failed (fl) ? EIO : 0;
-  if (!fl->started)
-    return commit_pass (fl, true, reached == &fl->durable_lsn);
   LOCK_SCOPE (&fl->want_lock);
-  *want = max_u64 (*want, lsn);
-  cond_broadcast (&fl->commit_wanted);
-  while (atomic_load (reached) < lsn && !flush_failed (fl))
-    cond_wait (&fl->progress, &fl->want_lock);
+  while (atomic_load (reached) < lsn && !flush_failed (fl)) {
+    if (fl->passing)
+      cond_wait (&fl->progress, &fl->want_lock);
+    else
+      (void) commit_pass (fl, true, reached == &fl->durable_lsn);
+  }
   return flush_failed (fl) ? EIO : 0;
 }
 
@@ -306,13 +306,13 @@ flush_commit (struct flush *fl, uint64_t lsn)
 {
   if (SABOTAGE (ack_before_log))
     return 0;
-  return wait_lsn (fl, lsn, &fl->durable_lsn, &fl->want_durable);
+  return wait_lsn (fl, lsn, &fl->durable_lsn);
 }
 
 int
 flush_written (struct flush *fl, uint64_t lsn)
 {
-  return wait_lsn (fl, lsn, &fl->written_lsn, &fl->want_written);
+  return wait_lsn (fl, lsn, &fl->written_lsn);
 }
 
 void
