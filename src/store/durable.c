@@ -191,14 +191,21 @@ make_space (struct store *s, struct durable *d)
   return space_create (&sc, &s->space);
 }
 
-/* Buffers, at least as many as a recovery may need. */
+static uint64_t
+nr_buffers_wanted (const struct durable *d)
+{
+  return max_u64 (d->s->config.cache_bytes / BUF_BYTES, BUFS_MIN);
+}
+
+/* At least as many as a recovery may need.  Those above what is wanted are in
+ * no share: what may be dirty, and so what the next recovery needs, is the same
+ * however often the store is opened.
+ */
 static uint64_t
 nr_buffers (const struct durable *d)
 {
-  uint64_t nr = d->s->config.cache_bytes / BUF_BYTES;
-
-  nr = max_u64 (nr, BUFS_MIN);
-  return max_u64 (nr, 2 * d->supers.root.dirty_max + BUFS_MIN);
+  return max_u64 (nr_buffers_wanted (d),
+                  2 * d->supers.root.dirty_max + BUFS_MIN);
 }
 
 static int
@@ -212,6 +219,7 @@ make_buffers (struct store *s, struct durable *d)
     .nr_volumes = s->nr_volumes,
     .uuid = d->supers.root.uuid,
     .cache_bytes = nr * BUF_BYTES,
+    .shares_bytes = nr_buffers_wanted (d) * BUF_BYTES,
     .wake = wake_writer,
     .arg = d,
   };
