@@ -241,7 +241,7 @@ cycle_run_last (struct flush *fl, enum disk_state state)
   int err = make_cut (fl, &cut);
 
   if (err == 0)
-    err = commit_pass (fl, true, true);
+    err = commit_pass_alone (fl, true, true);
   if (err == 0)
     err = write_nodes (fl, &cut);
   if (err == 0)

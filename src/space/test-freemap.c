@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The free map against a plain array of who is in use; see test-world.h.  What
- * happens when it is wrong or damaged is in test-freemap-bad.c.
+/* What the free map says: after folds, cycles, clean ends and kills, and when
+ * it is told wrong things or read from a damaged medium.  Room for notes, and
+ * threads, are in test-freemap-room.c.
  */
 
 #include <config.h>
 
-#include <pthread.h>
+#include "test-freemap.h"
 
-#include "test-world.h"
-
-/* ---- tests ---- */
+/* ---- what it says ---- */
 
 /* A new store has nothing in use that counts. */
 static void
@@ -89,6 +88,44 @@ test_order (void **state)
   world_drop (&w);
 }
 
+/* Bits that are so already, and blocks that cannot be, are counted and told;
+ * all else is done.
+ */
+static void
+test_wrong (void **state)
+{
+  struct freemap_stat st;
+  struct world w;
+  uint64_t at;
+
+  UNUSED (state);
+  world_small (&w);
+  at = w.first[1] + 10;
+  note (&w, blkno_make (1, at), 4, true);
+  assert_int_equal (flush_run_cycle (w.b.fl), 0);
+  note (&w, blkno_make (1, at + 2), 4, true);
+  assert_int_equal (flush_run_cycle (w.b.fl), 0);
+  freemap_stat (w.b.fm, &st);
+  assert_int_equal (st.nr_wrong, 2);
+  assert_int_equal (test_log_has ("2 that become used were so"), 1);
+  note (&w, blkno_make (1, at + 5), 3, false);
+  note (&w, blkno_make (1, w.first[1] - 1), 1, false); /* the free map's own */
+  note (&w, blkno_make (0, 1), 2, false);
+  note (&w, blkno_make (1, w.end[1]), 1, false);
+  note (&w, blkno_make (1, w.end[1] - 1), 2, false);
+  note (&w, blkno_make (7, 100), 1, true);
+  assert_int_equal (flush_run_cycle (w.b.fl), 0);
+  freemap_stat (w.b.fm, &st);
+  assert_int_equal (st.nr_wrong, 2 + 2 + 1 + 2 + 1 + 2 + 1);
+  assert_int_equal (flush_close (w.b.fl), 0);
+  books_drop (&w.b);
+  books_open (&w.b);
+  for (uint64_t i = 0; i < 5; i++)
+    assert_true (w.used[1][at + i]); /* the model is what was read */
+  assert_false (w.used[1][at + 5]);
+  world_drop (&w);
+}
+
 /* ---- random ---- */
 
 static void
@@ -158,96 +195,102 @@ test_large (void **state)
   world_drop (&w);
 }
 
-/* ---- room ---- */
+/* ---- damage ---- */
 
-/* Whoever enters folds when much is noted. */
-static void
-test_room (void **state)
+static uint64_t
+leaf_block (struct world *w, unsigned v, uint64_t index)
 {
-  struct freemap_stat st;
+  return blkno_make (v, w->b.s.root.members[v].freemap_first + index);
+}
+
+/* A leaf that cannot be read: nothing is lost, nothing is served, and at the
+ * cut the store fails.
+ */
+static void
+test_unreadable (void **state)
+{
+  struct each e = { 0 };
   struct world w;
-  uint64_t most = 0;
 
   UNUSED (state);
   world_small (&w);
-  for (uint64_t i = 0; i < 99000; i++) {
-    change_run (&w, 1, w.first[1] + i, 1, true);
-    if (i > 0) /* nothing joins */
-      change_run (&w, 1, w.first[1] + i - 1, 1, false);
-    freemap_stat (w.b.fm, &st);
-    most = max_u64 (most, st.nr_noted);
-  }
-  assert_in_range (most, 2000, FREEMAP_NOTED_MAX / 4 + 2);
+  change_run (&w, 1, w.first[1], 5, true);
   reopen (&w, true);
-  compare (&w);
+  flush_destroy (w.b.fl); /* open again, with nothing cached */
+  freemap_destroy (w.b.fm);
+  bufs_destroy (w.b.bs);
+  w.b.fm = NULL;
+  books_fail_reads (&w.b, leaf_block (&w, 1, 2));
+  assert_int_equal (books_try_open (&w.b), EIO);
+  assert_int_equal (freemap_each (w.b.fm, 1, compare_run, &e), EIO);
+  assert_int_equal (flush_start (w.b.fl), 0);
+  note (&w, blkno_make (1, 2 * DISK_FREEMAP_BITS + 7), 1, true);
+  assert_int_equal (flush_run_cycle (w.b.fl), EIO);
+  assert_true (flush_failed (w.b.fl));
   world_drop (&w);
-}
-
-/* ---- threads ---- */
-
-#define THREADS 6
-#define CHANGES 15000
-
-struct changer {
-  struct world *w;
-  uint64_t seed;
-  unsigned nr;
-};
-
-/* Each has its own blocks, with others' between them. */
-static void *
-change_thread (void *arg)
-{
-  struct changer *c = arg;
-  struct world *w = c->w;
-
-  for (unsigned i = 0; i < CHANGES; i++) {
-    uint64_t room = (w->end[1] - w->first[1]) / (8 * THREADS);
-    uint64_t at = test_random (&c->seed) % room * THREADS + c->nr;
-    uint64_t place = w->first[1] + at * 8, nr = 1;
-    bool used = !w->used[1][place];
-
-    while (nr < 8 && w->used[1][place + nr] != used &&
-           test_random (&c->seed) % 4 != 0)
-      nr++;
-    change_run (w, 1, place, nr, used);
-  }
-  return NULL;
 }
 
 static void
-test_threads (void **state)
+one_more (struct disk_node *node)
 {
-  uint64_t seed = test_seed ();
-  struct changer c[THREADS];
-  pthread_t thread[THREADS];
-  struct world w;
+  node->nr_used++;
+}
+
+static void
+clear_first (struct disk_node *node)
+{
+  node->body[0] &= 0xfe;
+  node->nr_used--;
+}
+
+static void
+clear_last (struct disk_node *node)
+{
+  node->body[DISK_NODE_BODY - 1] &= 0x7f;
+  node->nr_used--;
+}
+
+/* A leaf that is whole, and says what cannot be. */
+static void
+test_damage (void **state)
+{
+  static const struct {
+    void (*change) (struct disk_node *node);
+    uint64_t leaf;
+    const char *words;
+  } damage[] = {
+    { one_more, 1, "its count is not that of its bits" },
+    { clear_first, 0, "before the pool's are marked as free" },
+    { clear_last, 3, "behind the pool's are marked as free" },
+  };
 
   UNUSED (state);
-  world_small (&w);
-  for (unsigned round = 0; round < 2; round++) {
-    for (unsigned i = 0; i < THREADS; i++) {
-      c[i] = (struct changer){ &w, seed + i + round * THREADS, i };
-      pthread_create (&thread[i], NULL, change_thread, &c[i]);
-    }
-    for (unsigned i = 0; i < 20; i++)
-      assert_int_equal (flush_run_cycle (w.b.fl), 0);
-    for (unsigned i = 0; i < THREADS; i++)
-      pthread_join (thread[i], NULL);
-    reopen (&w, round == 0);
-    compare (&w);
+  for (unsigned i = 0; i < sizeof damage / sizeof *damage; i++) {
+    struct world w;
+
+    world_small (&w);
+    assert_int_equal (flush_close (w.b.fl), 0);
+    books_drop (&w.b);
+    books_poke (&w.b, leaf_block (&w, 1, damage[i].leaf), damage[i].change);
+    books_skip_second ();
+    assert_int_equal (books_try_open (&w.b), EIO);
+    assert_int_equal (test_log_has (damage[i].words), 1);
+    world_drop (&w);
   }
-  world_drop (&w);
 }
 
 int
 main (void)
 {
   static const struct CMUnitTest tests[] = {
-    cmocka_unit_test (test_new),     cmocka_unit_test (test_edges),
-    cmocka_unit_test (test_order),   cmocka_unit_test (test_random_changes),
-    cmocka_unit_test (test_large),   cmocka_unit_test (test_room),
-    cmocka_unit_test (test_threads),
+    cmocka_unit_test (test_new),
+    cmocka_unit_test (test_edges),
+    cmocka_unit_test (test_order),
+    cmocka_unit_test (test_wrong),
+    cmocka_unit_test (test_random_changes),
+    cmocka_unit_test (test_large),
+    cmocka_unit_test (test_unreadable),
+    cmocka_unit_test (test_damage),
   };
 
   log_set (test_log_keep, NULL);

@@ -194,7 +194,7 @@ store_connect (struct store *s, const char *export, bool readonly,
   c->s = s;
   c->x = x;
   c->peer = *peer;
-  atomic_store (&c->readonly, readonly);
+  atomic_store (&c->readonly, readonly || s->config.readonly);
   c->opened_ns = env_now_ns ();
   atomic_store (&c->last_ns, c->opened_ns);
   err = enlist (c);

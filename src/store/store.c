@@ -506,6 +506,8 @@ store_remove (struct store *s, const char *name, bool force)
 
   if (store_name_error (name) != NULL)
     return ENOENT;
+  if (s->config.readonly)
+    return EROFS;
   lock_acquire (&s->lock);
   x = table_find (s, name);
   if (x == NULL || (x->nr_conns > 0 && !force)) {

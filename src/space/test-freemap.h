@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* A free map and its model: a plain array of who is in use.
+/* What tests of the free map share: it and a plain array of who is in use.
  *
  * Pages stand for blocks here: place p of volume v is page p of object FIRST +
  * v, which is "zero" while the block is in use and a hole while it is not.  So
  * the log has records that redo what was noted, as those of maps do.
  */
 
-#ifndef FARPAGE_TEST_WORLD_H
-#define FARPAGE_TEST_WORLD_H
+#ifndef FARPAGE_TEST_FREEMAP_H
+#define FARPAGE_TEST_FREEMAP_H
 
 #include "test-books.h"
 
@@ -238,4 +238,11 @@ change_run (struct world *w, unsigned v, uint64_t place, uint64_t nr, bool used)
   freemap_leave (w->b.fm);
 }
 
-#endif /* FARPAGE_TEST_WORLD_H */
+/* Without a record. */
+static inline void
+note (struct world *w, uint64_t blk, uint64_t nr, bool used)
+{
+  freemap_note (w->b.fm, &(struct space_run){ blk, nr }, used);
+}
+
+#endif /* FARPAGE_TEST_FREEMAP_H */
