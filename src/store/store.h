@@ -216,12 +216,15 @@ struct store_stat {
   uint64_t size_bytes;     /* of the pool */
   uint64_t mapped_bytes;   /* blocks that a page is in */
   uint64_t reserved_bytes; /* promised, with no block yet */
-  uint64_t parked_bytes;   /* unmapped, still being read */
+  uint64_t parked_bytes;   /* unmapped, still being read or needed by a crash */
   uint64_t free_bytes;     /* what new pages can have */
   /* The reserve: blocks on the move, and those retired. */
   uint64_t relocation_bytes, relocation_used_bytes;
   enum space_state space;
   unsigned stripe_blocks;
+  const char *durability; /* "volatile", "flush", "strict" */
+  const char *failed;     /* NULL, or why; then nothing is written any more */
+  bool readonly;
   bool holding; /* store_hold () was called */
   uint64_t uptime_ns;
   unsigned nr_objects, nr_conns;
@@ -230,6 +233,44 @@ struct store_stat {
       fragments[64]; /* free runs of 2^i to 2^(i+1)-1 blocks, all volumes */
 };
 extern void store_stat (struct store *s, struct store_stat *st);
+
+/* Buffers of one type.  dirty: not written yet, or being written. */
+struct cache_use {
+  uint64_t clean_bytes, dirty_bytes, dirty_max_bytes;
+};
+
+struct durable_stat {
+  uint64_t epoch;
+  const char *staging; /* a directory; NULL: replies wait for their writes */
+  struct {
+    uint64_t size_bytes, free_bytes, writing_bytes;
+    struct cache_use meta, data, undo;
+    uint64_t nr_hits, nr_loads, nr_evicted;
+  } cache;
+  struct {
+    uint64_t size_bytes, used_bytes; /* of the ring */
+    uint64_t first_lsn, tail_lsn, durable_lsn, cycle;
+    uint64_t nr_commits, nr_cycles, nr_flushes; /* since the open, as below */
+    /* Written to the volumes; direct: data past the buffers. */
+    uint64_t direct_bytes, data_bytes, log_bytes, meta_bytes;
+  } log;
+  struct {
+    bool clean;
+    uint64_t duration_ns;
+    uint64_t first_lsn, end_lsn, durable_lsn;
+    uint64_t nr_staged, nr_undone, nr_redone, nr_verified, nr_fallen;
+  } recovery; /* what the last open did */
+};
+/* False: s is volatile, and has nothing of this. */
+extern bool store_durable_stat (struct store *s, struct durable_stat *st);
+
+/* Blocks that failed a write and are not used until the next start; the first
+ * 256 runs of them.  block: its number in the volume.
+ */
+extern void store_each_retired (struct store *s,
+                                void (*fn) (void *arg, const char *volume,
+                                            uint64_t block, uint64_t nr),
+                                void *arg);
 
 struct volume_stat {
   const char *name, *kind, *engine;
