@@ -30,6 +30,13 @@ enum store_direct {
   STORE_DIRECT_NO
 };
 
+/* Whether what becomes free goes back to the medium. */
+enum store_discard {
+  STORE_DISCARD_AUTO, /* of block devices, and of what is sparse */
+  STORE_DISCARD_ON,   /* what is not sparse and no device is refused */
+  STORE_DISCARD_OFF
+};
+
 /* What outlives the process and the machine; see docs/contract.md. */
 enum store_durability {
   STORE_VOLATILE, /* nothing */
@@ -50,6 +57,7 @@ struct store_config {
   unsigned nr_volumes;
   bool sparse, force;
   enum store_direct direct;
+  enum store_discard discard;
   uint64_t swap_size_bytes; /* of unnamed objects; 0: the name must say */
   int reserve;              /* -1: yes for swap, no for named; else 0 or 1 */
   uint64_t linger_ns;       /* of unnamed objects after the last close */
@@ -106,13 +114,14 @@ struct store_create {
 };
 
 /* EINVAL: bad name (store_name_ok says why) or size.  EEXIST.  ENOSPC: not
- * enough for the reservation.  instance receives 32 hex digits and a NUL.
+ * enough for the reservation.  EROFS.  instance receives 32 hex digits and a
+ * NUL.
  */
 extern int store_create (struct store *s, const struct store_create *c,
                          char instance[INSTANCE_HEX + 1]);
 
-/* ENOENT.  EBUSY: open, and not force.  With force, calls of those who have
- * it open fail with ESHUTDOWN from now on.  Its space is free on return.
+/* ENOENT.  EROFS.  EBUSY: open, and not force.  With force, calls of those who
+ * have it open fail with ESHUTDOWN from now on.  Its space is free on return.
  */
 extern int store_remove (struct store *s, const char *name, bool force);
 
