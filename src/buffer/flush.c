@@ -365,6 +365,13 @@ flush_mark_volume (struct flush *fl, unsigned volume)
   atomic_store (&fl->mark[volume], true);
 }
 
+void
+flush_wrote (struct flush *fl, unsigned volume, uint64_t bytes)
+{
+  atomic_fetch_add (&fl->bytes_direct, bytes);
+  flush_mark_volume (fl, volume);
+}
+
 /* ---- failing ---- */
 
 bool
@@ -579,6 +586,7 @@ flush_stat (struct flush *fl, struct flush_stat *st)
     .ring_blocks = fl->ring_blocks,
     .nr_commits = atomic_load (&fl->nr_commits),
     .nr_device_flushes = atomic_load (&fl->nr_flushes),
+    .bytes_direct = atomic_load (&fl->bytes_direct),
     .bytes_data = atomic_load (&fl->bytes_data),
     .bytes_log = atomic_load (&fl->bytes_log),
     .bytes_meta = atomic_load (&fl->bytes_meta),
