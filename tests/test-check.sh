@@ -166,6 +166,6 @@ check 0 'clean$' "${vols[@]}"
 pid=$!
 kill -INT $pid 2>/dev/null
 wait $pid
-like 'ended by a signal, or before it' $? '^(32|4|130)$'
+like 'ended by a signal, or before it' $? '^(0|32|130)$'
 
 finish

@@ -44,7 +44,8 @@ struct flush {
   uint64_t ring_first, ring_blocks; /* [const] */
   uint8_t uuid[DISK_UUID_BYTES];    /* [const] */
   uint64_t epoch;                   /* [const] once recovery has taken it */
-  uint64_t cut_reserve; /* [const] nodes that a cut may change by itself */
+  uint64_t freemap_nodes;           /* [const] of all volumes */
+  _Atomic uint64_t cut_reserve;     /* nodes that a cut may change by itself */
 
   /* The log's end.  [log_lock] */
   lock_t log_lock;

@@ -58,7 +58,7 @@ ring_used (struct flush *fl)
 static uint64_t
 ring_reserve (const struct flush *fl)
 {
-  return fl->cut_reserve + CHANGE_REDO_BLOCKS;
+  return atomic_load (&fl->cut_reserve) + CHANGE_REDO_BLOCKS;
 }
 
 /* Is so much not durable that recovery would take too long? */
@@ -86,8 +86,10 @@ has_room (struct flush *fl, uint64_t credit, unsigned inside)
     return false;
   if (inside <= 1 &&
       bufs_nr_dirty (fl->bs, BUF_UNDO) <= bufs_dirty_max (fl->bs, BUF_UNDO) / 2)
-    return meta + fl->cut_reserve <= bufs_dirty_max (fl->bs, BUF_META);
-  return meta + fl->cut_reserve <= bufs_dirty_max (fl->bs, BUF_META) &&
+    return meta + atomic_load (&fl->cut_reserve) <=
+           bufs_dirty_max (fl->bs, BUF_META);
+  return meta + atomic_load (&fl->cut_reserve) <=
+             bufs_dirty_max (fl->bs, BUF_META) &&
          undo <= bufs_dirty_max (fl->bs, BUF_UNDO);
 }
 
@@ -452,6 +454,15 @@ make_memory (struct flush *fl)
   return 0;
 }
 
+void
+flush_reserve (struct flush *fl, uint64_t nr_nodes)
+{
+  /* 8: inner nodes of the table and of a few volumes' free maps. */
+  atomic_store (&fl->cut_reserve,
+                min_u64 (fl->freemap_nodes + nr_nodes + 8,
+                         bufs_dirty_max (fl->bs, BUF_META) / 2));
+}
+
 int
 flush_create (const struct flush_config *config, struct flush **flp)
 {
@@ -467,8 +478,8 @@ flush_create (const struct flush_config *config, struct flush **flp)
   fl->ring_first = root->ring_first;
   fl->ring_blocks = root->ring_blocks;
   memcpy (fl->uuid, root->uuid, sizeof fl->uuid);
-  fl->cut_reserve = min_u64 (count_freemap_nodes (root) + 8,
-                             bufs_dirty_max (fl->bs, BUF_META) / 2);
+  fl->freemap_nodes = count_freemap_nodes (root);
+  flush_reserve (fl, 0);
   init_locks (fl);
   err = make_memory (fl);
   if (err == 0)

@@ -75,6 +75,9 @@ extern void flush_destroy (struct flush *fl); /* NULL is fine */
  */
 extern int flush_set_staging (struct flush *fl, uint64_t id);
 
+/* A cut may change so many nodes beside the free map's. */
+extern void flush_reserve (struct flush *fl, uint64_t nr_nodes);
+
 /* ---- changes ---- */
 
 struct change {

@@ -351,6 +351,15 @@ durable_destroy (void *map)
 }
 
 bool
+objmeta_has_changed (void *map)
+{
+  struct objmeta *m = map;
+
+  LOCK_SCOPE (&m->tree.lock);
+  return m->root_changed;
+}
+
+bool
 objmeta_root (void *map, struct disk_pointer *root, uint64_t *nr_nodes)
 {
   struct objmeta *m = map;

@@ -47,6 +47,9 @@ extern void objmeta_set_parked (void *map, struct parked *pk);
 extern bool objmeta_root (void *map, struct disk_pointer *root,
                           uint64_t *nr_nodes);
 
+/* Has it changed since the last objmeta_root ()? */
+extern bool objmeta_has_changed (void *map);
+
 /* How many nodes the map has now. */
 extern uint64_t objmeta_nr_nodes (void *map);
 

@@ -60,7 +60,7 @@ struct check {
   struct volume *volumes[DISK_VOLUMES]; /* the same, or overlays over them */
   bool overlaid;
   struct disk_super root;
-  struct disk_super peers[DISK_VOLUMES];             /* [0] is not used */
+  struct disk_super *peers; /* nr_volumes; [0] is not used */
   const char *slots[DISK_VOLUMES][DISK_SUPER_SLOTS]; /* what is wrong */
 
   enum check_pass pass;

@@ -303,6 +303,7 @@ check_end (struct check *c)
   for (unsigned i = 0; i < c->nr_volumes && c->overlaid; i++)
     if (c->volumes[i] != NULL)
       (void) volume_overlay_detach (c->volumes[i]);
+  free (c->peers);
   free (c->nodes);
   c->nodes = NULL;
 }

@@ -117,6 +117,8 @@ fill_entry (struct disk_object *entry, const char *name,
                  (config->reserved ? DISK_OBJECT_RESERVED : 0) |
                  (config->unnamed ? DISK_OBJECT_UNNAMED : 0);
   entry->height = objmeta_height (nr_pages);
+  if (config->unnamed) /* "swap/ID" is kept as "ID" */
+    name += strlen (SWAP_PREFIX);
   entry->name_bytes = (uint32_t) strlen (name);
   entry->created_s = env_wall_s ();
   memcpy (entry->name, name, entry->name_bytes);
@@ -155,6 +157,7 @@ durable_create (struct durable *d, const char *name,
     dobject_free (dobj);
     return err;
   }
+  flush_reserve (d->fl, objtable_nr_nodes (d->ot));
   *dop = dobj;
   return 0;
 }

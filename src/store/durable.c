@@ -27,14 +27,48 @@
 
 #include "env.h"
 
+#define PLACES_AT_A_TIME 16u /* of objects begun before a cut */
+
 /* ---- the flusher's questions ---- */
 
+/* Places of objects that have changed and whose entries are not begun in this
+ * cycle yet; at most nr of them.
+ */
+static unsigned
+find_changed (struct durable *d, uint64_t *places, unsigned nr)
+{
+  uint64_t cycle = flush_cycle (d->fl);
+  unsigned n = 0;
+
+  LOCK_SCOPE (&d->lock);
+  for (struct dobject *o = d->objects; o != NULL && n < nr; o = o->next) {
+    if (o->map == NULL || o->begun_cycle == cycle ||
+        !objmeta_has_changed (o->map))
+      continue;
+    o->begun_cycle = cycle;
+    places[n++] = o->place;
+  }
+  return n;
+}
+
+/* The cut has no room to begin many nodes: most are begun here. */
 static int
 before_cut (void *arg)
 {
   struct durable *d = arg;
+  uint64_t places[PLACES_AT_A_TIME];
+  unsigned nr;
+  int err = freemap_before_cut (d->fm);
 
-  return freemap_before_cut (d->fm);
+  while (err == 0 && (nr = find_changed (d, places, PLACES_AT_A_TIME)) > 0) {
+    struct change ch;
+
+    change_begin_cut (d->fl, &ch);
+    for (unsigned i = 0; i < nr && err == 0; i++)
+      err = objtable_before_cut (d->ot, &ch, places[i]);
+    change_end (d->fl, &ch);
+  }
+  return err;
 }
 
 static void
@@ -157,14 +191,21 @@ make_space (struct store *s, struct durable *d)
   return space_create (&sc, &s->space);
 }
 
-/* Buffers, at least as many as a recovery may need. */
+static uint64_t
+nr_buffers_wanted (const struct durable *d)
+{
+  return max_u64 (d->s->config.cache_bytes / BUF_BYTES, BUFS_MIN);
+}
+
+/* At least as many as a recovery may need.  Those above what is wanted are in
+ * no share: what may be dirty, and so what the next recovery needs, is the same
+ * however often the store is opened.
+ */
 static uint64_t
 nr_buffers (const struct durable *d)
 {
-  uint64_t nr = d->s->config.cache_bytes / BUF_BYTES;
-
-  nr = max_u64 (nr, BUFS_MIN);
-  return max_u64 (nr, 2 * d->supers.root.dirty_max + BUFS_MIN);
+  return max_u64 (nr_buffers_wanted (d),
+                  2 * d->supers.root.dirty_max + BUFS_MIN);
 }
 
 static int
@@ -178,6 +219,7 @@ make_buffers (struct store *s, struct durable *d)
     .nr_volumes = s->nr_volumes,
     .uuid = d->supers.root.uuid,
     .cache_bytes = nr * BUF_BYTES,
+    .shares_bytes = nr_buffers_wanted (d) * BUF_BYTES,
     .wake = wake_writer,
     .arg = d,
   };
@@ -335,6 +377,8 @@ durable_open (struct store *s)
       objmeta_set_parked (o->map, d->pk);
   if (err == 0)
     err = take_used (s, d);
+  if (err == 0)
+    flush_reserve (d->fl, objtable_nr_nodes (d->ot));
   return err;
 }
 
@@ -362,10 +406,10 @@ durable_close (struct durable *d)
   if (d == NULL)
     return;
   forget_objects (d);
+  flush_destroy (d->fl); /* its threads use all of the others */
   objtable_destroy (d->ot);
   freemap_destroy (d->fm);
   parked_destroy (d->pk);
-  flush_destroy (d->fl);
   bufs_destroy (d->bs);
   staging_close (d->staging, false);
   lock_destroy (&d->lock);

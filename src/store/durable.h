@@ -20,6 +20,7 @@ struct dobject {
   struct disk_object entry;   /* [durable.lock] but for root and counts */
   void *map;                  /* its durable map; NULL: not needed so far */
   struct object *o;           /* [durable.lock] who counts for it; NULL */
+  uint64_t begun_cycle;       /* the cycle its entry was last begun in */
   bool owned;                 /* o is to be destroyed with it */
   int64_t nr_mapped, nr_zero; /* while there is no object */
 };
