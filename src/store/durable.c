@@ -26,6 +26,7 @@
 #include <string.h>
 
 #include "env.h"
+#include "sabotage.h"
 
 #define PLACES_AT_A_TIME 16u /* of objects begun before a cut */
 
@@ -284,11 +285,13 @@ recover (struct store *s, struct durable *d)
         staging_open (s->config.staging_dir, d->supers.root.uuid, old_id, &old);
   if (err == ENOENT)
     err = 0;
+  if (err == 0 && d->staging != NULL && SABOTAGE (publish_early))
+    err = staging_publish (d->staging);
   if (err == 0)
     err = recover_run (d->fl, &d->supers, old, &durable_recover_ops, d,
                        &d->report);
   /* All that was in the old file is on the media. */
-  if (err == 0 && d->staging != NULL)
+  if (err == 0 && d->staging != NULL && !SABOTAGE (publish_early))
     err = staging_publish (d->staging);
   if (err == 0)
     err = flush_set_staging (d->fl,
