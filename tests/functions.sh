@@ -138,7 +138,8 @@ until_true ()
 run_nbdkit ()
 {
   # Not a subshell's child: `nbdkit -f` ends with the thread that started it.
-  LD_PRELOAD=$preload ASAN_OPTIONS=detect_leaks=0 exec "${around[@]}" nbdkit "$@"
+  export LD_PRELOAD=$preload ASAN_OPTIONS=detect_leaks=0
+  exec "${around[@]}" nbdkit "$@"
 }
 
 server_up ()
@@ -337,6 +338,14 @@ ask ()
   echo "$*" >&"${client_in[now]}"
   read -r -t 60 line <&"${client_out[now]}"
   echo "$line"
+}
+
+# close_client: it comes to its end
+close_client ()
+{
+  exec {client_in[now]}>&- {client_out[now]}<&-
+  { wait "${clients[now]}"; } 2>/dev/null
+  forget "${clients[now]}"
 }
 
 # asked WANTED LINE...: does a client of this moment get this answer?

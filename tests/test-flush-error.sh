@@ -11,8 +11,8 @@
 requires strace
 with_seed
 need_staging || skip 'no tmpfs at /dev/shm'
-strace -f -o "$dir/can" -e inject=getppid:signal=CONT:when=1 true 2>"$dir/err" ||
-  skip "strace cannot trace here: $(tail -1 "$dir/err")"
+strace -f -o "$dir/can" -e inject=getppid:signal=CONT:when=1 true \
+  2>"$dir/err" || skip "strace cannot trace here: $(tail -1 "$dir/err")"
 
 open_flushed ()
 {
@@ -35,7 +35,7 @@ made ()
 # fails WHAT: the oracle runs into it
 fails ()
 {
-  local client=$now answer pid
+  local client=$now
 
   like "$1: the run" "$(ask run 3000)" \
     '^ok .* lost=0 errors=[1-9][0-9]* \(first: EIO\) wrong=0$'
@@ -89,7 +89,8 @@ beneath ()
   local i rules=
 
   for ((i = 1; i < $1; i++)); do
-    rules+="{\"event\":\"flush_to_disk\",\"state\":$i,\"new_state\":$((i + 1))},"
+    rules+='{"event":"flush_to_disk","state":'"$i"
+    rules+=',"new_state":'"$((i + 1))},"
   done
   : >"$dir/fuse"
   qemu-storage-daemon --blockdev '{"driver":"raw","node-name":"top","file":

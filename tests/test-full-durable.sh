@@ -20,13 +20,6 @@ up ()
   is "$what: open" "$(ask open "$socket" disk | cut -c 1-2)" ok
 }
 
-bye ()
-{
-  exec {client_in[now]}>&- {client_out[now]}<&-
-  { wait "${clients[now]}"; } 2>/dev/null
-  forget "${clients[now]}"
-}
-
 # fill: from $full on, until there is no room; $full is where the last page
 # ends
 fill ()
@@ -81,13 +74,13 @@ for ((n = 1; n <= cycles; n++)); do
   case $((n % 5)) in
   0)
     is "$what: flush" "$(ask flush)" ok
-    bye
+    close_client
     ok "$what: stop" "$farpage" stop
     ended "$what" 0
     up
     ;;
   1 | 3)
-    bye
+    close_client
     dies
     up
     ;;
@@ -110,7 +103,7 @@ for ((n = 1; n <= cycles; n++)); do
   is "$what: stat" "$(stat_of .pool.mapped_bytes)" "$full"
   [ $failed -eq 0 ] || finish
 done
-bye
+close_client
 ok stop "$farpage" stop
 ended stop 0
 clean 'at the end' "$dir/vol"

@@ -12,8 +12,8 @@ requires strace
 points=${FARPAGE_POINTS:-60}
 with_seed
 need_staging || skip 'no tmpfs at /dev/shm'
-strace -f -o "$dir/can" -e inject=getppid:signal=CONT:when=1 true 2>"$dir/err" ||
-  skip "strace cannot trace here: $(tail -1 "$dir/err")"
+strace -f -o "$dir/can" -e inject=getppid:signal=CONT:when=1 true \
+  2>"$dir/err" || skip "strace cannot trace here: $(tail -1 "$dir/err")"
 
 # The server's own pid: to kill strace leaves it running.
 traced ()
@@ -38,7 +38,7 @@ killed_at ()
   around=(strace -f -o "$dir/trace" -e "trace=$call"
     -e "inject=$call:signal=KILL:when=$n")
   if start_farpage plain "$dir/vol" "$@" -P "$dir/pid" >"$dir/out"; then
-    answer=$(ask run 3000)
+    answer=$(ask run 1500)
     like "$what: the run" "$answer" '^(gone|ok) .* \(first: none\) wrong=0$'
     [ "${answer%% *}" = gone ] || late=$((late + 1))
   else
@@ -70,7 +70,7 @@ while [ $nr -lt "$points" ]; do
   # The first of each in turn, for recovery and the open; then any.
   n=$((nr / 3 + 1))
   if [ $n -gt 10 ]; then
-    random 60
+    random 20
     n=$((random + 11))
   fi
   if [ $((nr / 3 % 3)) -eq 2 ]; then

@@ -32,10 +32,10 @@ killed ()
   [[ ! $answer =~ replied=([0-9]+) ]] || replied=$((replied + BASH_REMATCH[1]))
 }
 
-# phase NAME KILLS DISKS ARGUMENT...: a store, killed and restarted
+# phase NAME KILLS ARGUMENT...: a store, killed and restarted
 phase ()
 {
-  local name=$1 nr=$2 n disk
+  local name=$1 nr=$2 n more disk
 
   shift 2
   replied=0 again=0
@@ -48,7 +48,7 @@ phase ()
   for ((n = 1; n <= nr; n++)); do
     killed "$name $n"
     # every third time: once or twice more, while it recovers
-    while random 3 && [ "$random" -eq 0 ]; do
+    for ((more = n % 3 == 0 ? 1 + n % 2 : 0; more > 0; more--)); do
       run_nbdkit -f -U "$dir/again.sock" "$plugin" "$dir/$name" "$@" control= \
         >"$dir/again.log" 2>&1 &
       random 50

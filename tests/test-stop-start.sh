@@ -66,7 +66,9 @@ if command -v qemu-io >/dev/null; then
     done
     echo quit
   } >"$dir/qemu.in"
-  qemu-io --image-opts driver=nbd,server.type=unix,server.path="$socket",export=three,reconnect-delay=30 <"$dir/qemu.in" >"$dir/qemu.out" 2>&1 &
+  image=driver=nbd,server.type=unix,server.path=$socket
+  qemu-io --image-opts "$image",export=three,reconnect-delay=30 \
+    <"$dir/qemu.in" >"$dir/qemu.out" 2>&1 &
   qemu=$!
   pids+=($qemu)
   sleep 0.5

@@ -105,9 +105,9 @@ write_taken (struct flush *fl, struct vbatch *batch, unsigned nr_data,
  * nothing orders one before the other (R1).
  */
 static int
-write_all (struct flush *fl, struct vbatch *batch, uint64_t end)
+write_all (struct flush *fl, struct vbatch *batch, uint64_t end, bool data)
 {
-  uint64_t left = bufs_nr_dirty (fl->bs, BUF_DATA);
+  uint64_t left = data ? bufs_nr_dirty (fl->bs, BUF_DATA) : 0;
   uint64_t lsn = atomic_load (&fl->written_lsn);
 
   if (end - atomic_load (&fl->redo_lsn) > fl->ring_blocks)
@@ -139,11 +139,7 @@ commit_flush_volumes (struct flush *fl)
     if (!atomic_exchange (&fl->mark[i], false))
       continue;
     atomic_fetch_add (&fl->nr_flushes, 1);
-    int err = volume_flush (fl->config.volumes[i]);
-
-    if (err && SABOTAGE (retry_flush))
-      err = volume_flush (fl->config.volumes[i]);
-    if (err) {
+    if (volume_flush (fl->config.volumes[i]) != 0) {
       atomic_store (&fl->mark[i], true);
       return fail (fl, "a volume's flush failed");
     }
@@ -175,14 +171,15 @@ pass (struct flush *fl, bool close, bool flush)
   end = pass_end (fl, close);
   if (SABOTAGE (mark_before_completion))
     (void) commit_flush_volumes (fl);
-  err = write_all (fl, batch, end);
+  err = write_all (fl, batch, end, !SABOTAGE (data_after_log));
+  if (err == 0 && flush && !SABOTAGE (mark_before_completion))
+    err = commit_flush_volumes (fl);
+  if (err == 0 && SABOTAGE (data_after_log))
+    err = write_all (fl, batch, end, true);
   vbatch_put (batch);
   if (err)
     return err;
   if (flush) {
-    err = SABOTAGE (mark_before_completion) ? 0 : commit_flush_volumes (fl);
-    if (err)
-      return err;
     atomic_store (&fl->durable_lsn, end);
     atomic_store (&fl->pages_durable, pages);
     atomic_fetch_add (&fl->nr_commits, 1);

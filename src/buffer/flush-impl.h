@@ -100,7 +100,7 @@ struct flush {
   char reason[160]; /* [fail_lock] until failed */
 
   _Atomic uint64_t nr_commits, nr_flushes;
-  _Atomic uint64_t bytes_data, bytes_log, bytes_meta;
+  _Atomic uint64_t bytes_direct, bytes_data, bytes_log, bytes_meta;
 };
 
 static inline lock_t *

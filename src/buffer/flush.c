@@ -206,6 +206,8 @@ change_end (struct flush *fl, struct change *ch)
 void
 gate_close (struct flush *fl)
 {
+  if (SABOTAGE (no_gate))
+    return;
   LOCK_SCOPE (&fl->gate_lock);
   atomic_store (&fl->closed, true);
   while (atomic_load (&fl->inside) > 0)
@@ -253,7 +255,8 @@ buf_begin (struct flush *fl, struct change *ch, struct buf *b, bool fresh)
   if (b->cut) {
     /* R5: it is still to be written as it is now. */
     buf_meta_seal (b, b->dirty_cycle, b->data);
-    b->image = undo_image (fl, b, true);
+    if (!SABOTAGE (no_image))
+      b->image = undo_image (fl, b, true);
   } else if (!fresh && !imaged_has (&fl->imaged, b->blk)) {
     if (!SABOTAGE (no_undo))
       (void) undo_image (fl, b, false);
@@ -306,8 +309,6 @@ wait_lsn (struct flush *fl, uint64_t lsn, _Atomic uint64_t *reached)
 int
 flush_commit (struct flush *fl, uint64_t lsn)
 {
-  if (SABOTAGE (ack_before_log))
-    return 0;
   return wait_lsn (fl, lsn, &fl->durable_lsn);
 }
 
@@ -363,6 +364,13 @@ void
 flush_mark_volume (struct flush *fl, unsigned volume)
 {
   atomic_store (&fl->mark[volume], true);
+}
+
+void
+flush_wrote (struct flush *fl, unsigned volume, uint64_t bytes)
+{
+  atomic_fetch_add (&fl->bytes_direct, bytes);
+  flush_mark_volume (fl, volume);
 }
 
 /* ---- failing ---- */
@@ -579,6 +587,7 @@ flush_stat (struct flush *fl, struct flush_stat *st)
     .ring_blocks = fl->ring_blocks,
     .nr_commits = atomic_load (&fl->nr_commits),
     .nr_device_flushes = atomic_load (&fl->nr_flushes),
+    .bytes_direct = atomic_load (&fl->bytes_direct),
     .bytes_data = atomic_load (&fl->bytes_data),
     .bytes_log = atomic_load (&fl->bytes_log),
     .bytes_meta = atomic_load (&fl->bytes_meta),

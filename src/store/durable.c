@@ -26,6 +26,7 @@
 #include <string.h>
 
 #include "env.h"
+#include "sabotage.h"
 
 #define PLACES_AT_A_TIME 16u /* of objects begun before a cut */
 
@@ -260,7 +261,7 @@ forget_objects (struct durable *d)
 }
 
 static void
-tell_report (const struct recover_report *r, uint64_t begin_ns)
+tell_report (const struct recover_report *r, uint64_t took_ns)
 {
   if (r->clean && r->nr_staged == 0)
     return;
@@ -268,15 +269,14 @@ tell_report (const struct recover_report *r, uint64_t begin_ns)
              "store: recovered in %" PRIu64 " ms: log %" PRIu64 " to %" PRIu64
              ", %" PRIu64 " nodes put back, %" PRIu64 " records done again, "
              "%" PRIu64 " pages looked at, %" PRIu64 " older ones kept",
-             (env_now_ns () - begin_ns) / NS_PER_MS, r->first_lsn, r->end_lsn,
-             r->nr_undone, r->nr_redone, r->nr_verified, r->nr_fallen);
+             took_ns / NS_PER_MS, r->first_lsn, r->end_lsn, r->nr_undone,
+             r->nr_redone, r->nr_verified, r->nr_fallen);
 }
 
 static int
 recover (struct store *s, struct durable *d)
 {
   uint64_t old_id = d->supers.root.staging, begin_ns = env_now_ns ();
-  struct recover_report report;
   struct staging *old = NULL;
   int err = 0;
 
@@ -285,18 +285,21 @@ recover (struct store *s, struct durable *d)
         staging_open (s->config.staging_dir, d->supers.root.uuid, old_id, &old);
   if (err == ENOENT)
     err = 0;
+  if (err == 0 && d->staging != NULL && SABOTAGE (publish_early))
+    err = staging_publish (d->staging);
   if (err == 0)
-    err =
-        recover_run (d->fl, &d->supers, old, &durable_recover_ops, d, &report);
+    err = recover_run (d->fl, &d->supers, old, &durable_recover_ops, d,
+                       &d->report);
   /* All that was in the old file is on the media. */
-  if (err == 0 && d->staging != NULL)
+  if (err == 0 && d->staging != NULL && !SABOTAGE (publish_early))
     err = staging_publish (d->staging);
   if (err == 0)
     err = flush_set_staging (d->fl,
                              d->staging != NULL ? staging_id (d->staging) : 0);
   staging_close (old, false);
+  d->recover_ns = env_now_ns () - begin_ns;
   if (err == 0)
-    tell_report (&report, begin_ns);
+    tell_report (&d->report, d->recover_ns);
   return err;
 }
 

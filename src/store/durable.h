@@ -38,6 +38,18 @@ extern int durable_start (struct durable *d);
 extern int durable_stop (struct durable *d);
 extern void durable_close (struct durable *d); /* NULL is fine */
 
+/* ---- looking (durable-stat.c) ---- */
+
+extern void durable_stat (struct durable *d, struct durable_stat *st);
+/* NULL, or why it has failed. */
+extern const char *durable_fail_reason (struct durable *d);
+extern uint64_t durable_nr_parked_meta (struct durable *d);
+/* As store_each_bound (). */
+extern void durable_each_bound (struct durable *d,
+                                void (*fn) (void *arg, const char *name,
+                                            uint64_t used, uint64_t max),
+                                void *arg);
+
 extern bool durable_failed (struct durable *d);
 
 /* Blocks that maps, their nodes and the table's are in, and nodes that are
