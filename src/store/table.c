@@ -307,3 +307,56 @@ export_close (struct store *s, struct export *x)
 {
   put (s, x, true);
 }
+
+/* ---- names, for others ---- */
+
+int
+store_list (struct store *s, store_name_fn fn, void *arg)
+{
+  char name[OBJECT_NAME_MAX + 1] = "";
+  char description[sizeof ((struct export *) 0)->description];
+
+  /* From name to name, so that fn is called with no lock held. */
+  for (;;) {
+    struct export *x;
+    int err;
+
+    lock_acquire (&s->lock);
+    x = table_next (s, name);
+    if (x != NULL) {
+      strcpy (name, x->name);
+      strcpy (description, x->description);
+    }
+    lock_release (&s->lock);
+    if (x == NULL)
+      return 0;
+    err = fn (arg, name, description);
+    if (err)
+      return err;
+  }
+}
+
+int
+store_default (struct store *s, char name[OBJECT_NAME_MAX + 1])
+{
+  struct export *only = NULL;
+
+  if (s->default_name != NULL) {
+    if (strlen (s->default_name) > OBJECT_NAME_MAX)
+      return ENOENT;
+    strcpy (name, s->default_name);
+    return 0;
+  }
+  LOCK_SCOPE (&s->lock);
+  for (unsigned i = 0; i < s->nr_exports; i++) {
+    if (!s->exports[i]->made || s->exports[i]->unnamed)
+      continue;
+    if (only != NULL)
+      return ENOENT;
+    only = s->exports[i];
+  }
+  if (only == NULL)
+    return ENOENT;
+  strcpy (name, only->name);
+  return 0;
+}
