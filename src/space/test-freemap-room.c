@@ -163,11 +163,16 @@ descend_thread (void *arg)
   for (unsigned i = 0; i < 500; i++) {
     struct freemap_stat st = { 1, 0 };
 
+    struct change ch;
+
     while (st.nr_noted > 0)
       freemap_stat (w->b.fm, &st);
+    /* A cut, which a slow machine may come to, has to wait for us. */
+    assert_int_equal (change_begin (w->b.fl, 1, &ch), 0);
     note (w, blkno_make (1, w->first[1] + 5000), 20000, i % 2 == 0);
     for (uint64_t k = 4999; k > 4000; k--)
       note (w, blkno_make (1, w->first[1] + k), 1, i % 2 == 0);
+    change_end (w->b.fl, &ch);
   }
   atomic_store (&descended, true);
   return NULL;
