@@ -134,10 +134,13 @@ static const struct params bad_values[] = {
   { { "volume=mem:9223372036854775808" }, "9223372036854775808", "10G" },
   { { "volume=mem:99999999999999999999" }, "mem:", "10G" },
   { { "volume=mem:127K" }, "mem:127K", "128K" },
-  { { "durability=flush" }, "durability=flush", "durability=volatile" },
-  { { "durability=strict" }, "durability=strict", "durability=volatile" },
-  { { "durability=" }, "durability=", "durability=volatile" },
-  { { "durability=Volatile" }, "Volatile", "durability=volatile" },
+  { { "cache=0" }, "cache", "10G" },
+  { { "cache=1023K" }, "cache=1023K", "cache=1M" },
+  { { "discard=maybe" }, "discard", "discard=yes" },
+  { { "readonly=maybe" }, "readonly", "readonly=yes" },
+  { { "swap-keep=maybe" }, "swap-keep", "swap-keep=yes" },
+  { { "durability=" }, "durability=", "volatile" },
+  { { "durability=Volatile" }, "Volatile", "say flush" },
   { { "swap-size=0" }, "swap-size", "10G" },
   { { "swap-size=-1" }, "swap-size", "10G" },
   { { "swap-size=" }, "swap-size", "10G" },
@@ -170,8 +173,12 @@ static const struct params incomplete[] = {
   { { NULL }, "no volume", "mem:1G" },
   { { "durability=volatile" }, "no volume", "mem:1G" },
   { { "volume=mem:1M", "swap-size=2P" }, "swap-size", "1P" },
-  { { "volume=/dev/null" }, "/dev/null", "durability=volatile" },
-  { { "volume=mem:1M", "volume=second" }, "/second", "durability=volatile" },
+  { { "volume=mem:1M", "durability=flush" }, "mem:", "durability=volatile" },
+  { { "volume=mem:1M", "durability=strict" }, "mem:", "durability=volatile" },
+  { { "volume=mem:1M", "volume=second" }, "mem:", "durability=volatile" },
+  { { "volume=mem:1M", "readonly=yes" }, "readonly=yes", "format" },
+  { { "volume=mem:1M", "swap-keep=yes" }, "swap-keep=yes", "format" },
+  { { "volume=file", "force=yes" }, "force=yes", "format" },
 };
 
 static void
@@ -212,6 +219,7 @@ static const struct params not_ready[] = {
   { { "volume=data", QUIET }, "data", "force=yes" },
   { { "volume=mem:1M", "control=data" }, "data", "control=PATH" },
   { { "volume=mem:1M", "control=missing/sock" }, "missing/sock", "control=" },
+  { { "volume=mem:1M", "discard=on", "control=" }, "discard=on", "sparse" },
 };
 
 static void
@@ -254,6 +262,8 @@ static const struct params good[] = {
   { { "volume=mem:1M", "control=", "reserve=no" }, NULL, NULL },
   { { "volume=mem:1M", "control=", "reserve=1" }, NULL, NULL },
   { { "volume=mem:64G", "control=", "sparse=yes" }, NULL, NULL },
+  { { "volume=mem:1M", "control=", "discard=off" }, NULL, NULL },
+  { { "volume=mem:1M", "control=", "discard=on", "sparse=yes" }, NULL, NULL },
   { { "volume=file", "durability=volatile", "control=", "direct=no" },
     NULL,
     NULL },
