@@ -134,6 +134,11 @@ static const struct params bad_values[] = {
   { { "volume=mem:9223372036854775808" }, "9223372036854775808", "10G" },
   { { "volume=mem:99999999999999999999" }, "mem:", "10G" },
   { { "volume=mem:127K" }, "mem:127K", "128K" },
+  { { "cache=0" }, "cache", "10G" },
+  { { "cache=1023K" }, "cache=1023K", "cache=1M" },
+  { { "discard=maybe" }, "discard", "discard=yes" },
+  { { "readonly=maybe" }, "readonly", "readonly=yes" },
+  { { "swap-keep=maybe" }, "swap-keep", "swap-keep=yes" },
   { { "durability=" }, "durability=", "say flush, strict or volatile" },
   { { "durability=Volatile" }, "Volatile", "say flush, strict or volatile" },
   { { "swap-size=0" }, "swap-size", "10G" },
@@ -172,6 +177,9 @@ static const struct params incomplete[] = {
   { { "volume=mem:1M", "durability=flush" }, "mem:", "durability=volatile" },
   { { "volume=mem:1M", "durability=strict" }, "mem:", "durability=volatile" },
   { { "volume=mem:1M", "volume=second" }, "mem:", "durability=volatile" },
+  { { "volume=mem:1M", "readonly=yes" }, "readonly=yes", "format" },
+  { { "volume=mem:1M", "swap-keep=yes" }, "swap-keep=yes", "format" },
+  { { "volume=file", "force=yes" }, "force=yes", "format" },
 };
 
 static void
@@ -214,6 +222,7 @@ static const struct params not_ready[] = {
   { { "volume=data", "control=" }, "data", "farpage format" },
   { { "volume=mem:1M", "control=data" }, "data", "control=PATH" },
   { { "volume=mem:1M", "control=missing/sock" }, "missing/sock", "control=" },
+  { { "volume=mem:1M", "discard=on", "control=" }, "discard=on", "sparse" },
 };
 
 static void
@@ -256,6 +265,8 @@ static const struct params good[] = {
   { { "volume=mem:1M", "control=", "reserve=no" }, NULL, NULL },
   { { "volume=mem:1M", "control=", "reserve=1" }, NULL, NULL },
   { { "volume=mem:64G", "control=", "sparse=yes" }, NULL, NULL },
+  { { "volume=mem:1M", "control=", "discard=off" }, NULL, NULL },
+  { { "volume=mem:1M", "control=", "discard=on", "sparse=yes" }, NULL, NULL },
   { { "volume=file", "durability=volatile", "control=", "direct=no" },
     NULL,
     NULL },
