@@ -256,7 +256,7 @@ faults_main (void)
 
   if (!begin_alone ())
     return 1;
-  f.base = &sweep.base[0];
+  f.base = &sweep.base[config.subject->nr_bases - 1];
   if (!faults_begin (&f)) {
     fprintf (stderr, "FAIL, with no fault: %s\n", f.why);
     return 1;

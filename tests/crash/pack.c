@@ -150,7 +150,8 @@ work (struct pack *p, unsigned part)
   report->failed = !pack_sweep_begin (&s, config, p->seen, part);
   if (!report->failed && config->faults && part == config->nr_procs - 1)
     report->failed =
-        !try_faults (report, config, &s.base[0], begin + config->seconds / 4);
+        !try_faults (report, config, &s.base[config->subject->nr_bases - 1],
+                     begin + config->seconds / 4);
   s.x.deadline_ns = (uint64_t) ((begin + config->seconds) * 1e9);
   if (!report->failed)
     report->failed = !sweep_run (&s);

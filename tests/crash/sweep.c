@@ -138,7 +138,7 @@ sweep_begin (struct sweep *s)
   struct explore quiet = { .subject = s->x.subject, .fd = -1 };
   unsigned i;
 
-  for (i = 0; i < BASES; i++) {
+  for (i = 0; i < s->x.subject->nr_bases; i++) {
     struct op ops[MODEL_OPS_MAX];
     struct world empty;
     unsigned nr = 0;
@@ -193,7 +193,7 @@ is_late (const struct sweep *s)
 static void
 take (struct sweep *s, unsigned n, uint64_t number)
 {
-  s->base_nr = (unsigned) (number % BASES);
+  s->base_nr = (unsigned) (number % BASES) % s->x.subject->nr_bases;
   number /= BASES;
   s->nr_ops = n;
   for (unsigned i = 0; i < n; i++) {
