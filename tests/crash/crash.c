@@ -121,6 +121,7 @@ tell_failure (const struct report *r)
 {
   char what[600];
 
+  config.subject = r->subject;
   fflush (stdout);
   fprintf (stderr, "FAIL after %.1f s: %s\n", r->seconds, r->why);
   if (r->fault[0] != '\0')

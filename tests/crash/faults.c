@@ -170,7 +170,7 @@ compare_all (struct faulty *y, const struct expect *e, bool must_read)
 static int
 send_change (struct faulty *y, const struct op *op)
 {
-  static uint8_t buf[8 * PAGE_BYTES];
+  static uint8_t buf[24 * PAGE_BYTES];
   const struct subject *subject = y->f->subject;
   uint64_t off = (uint64_t) op->first * SECTOR_BYTES;
   uint32_t bytes = op->nr * SECTOR_BYTES;
@@ -235,6 +235,11 @@ one_change (struct faulty *y)
   if (rng_below (&y->rng, 3) == 0) {
     op.first += 1 + (uint32_t) rng_below (&y->rng, 7);
     op.nr = 1 + (uint32_t) rng_below (&y->rng, 16);
+  }
+  if (rng_below (&y->rng, 24) == 0) { /* past the buffers */
+    op.name = 1;
+    op.first = 300 * PAGE_SECTORS;
+    op.nr = 20 * PAGE_SECTORS;
   }
   y->token++;
   err = send_change (y, &op);

@@ -13,7 +13,7 @@
 
 #define MODEL_NAMES    3u   /* objects "a", "b", "c" */
 #define MODEL_OPS_MAX  32u  /* in one run */
-#define MODEL_PAGES    128u /* pages of all objects that a history touches */
+#define MODEL_PAGES    176u /* pages of all objects that a history touches */
 #define MODEL_VERSIONS 24u  /* contents that one page may have */
 #define PAGE_SECTORS   (PAGE_BYTES / SECTOR_BYTES)
 

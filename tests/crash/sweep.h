@@ -6,7 +6,7 @@
 
 #include "explore.h"
 
-#define SEQUENCE_MAX 6u
+#define SEQUENCE_MAX 8u
 #define ALL_MAX      3u /* of this length, and shorter, every one */
 
 /* Worlds that sequences begin with: an empty pair of objects, and objects
@@ -31,7 +31,7 @@ extern bool sweep_begin (struct sweep *s);
 extern void sweep_end (struct sweep *s);
 
 /* All sequences of one, two and three operations from each base, and by turns
- * with them random ones of two and three, and of four to six, until the
+ * with them random ones of two and three, and of four to eight, until the
  * deadline.  False: the store
  * has failed: x.why, x.path, ops.
  */
