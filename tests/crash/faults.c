@@ -29,6 +29,7 @@
 #include <string.h>
 
 #include "log.h"
+#include "memory.h"
 #include "sim.h"
 #include "task.h"
 
@@ -417,6 +418,38 @@ faults_try (struct faults *f, enum media_fault_kind kind, uint64_t at)
   faulty_end (&y);
   for (unsigned i = 0; i < f->base->disks.nr; i++)
     image_free (&start[i]);
+  return !y.failed;
+}
+
+/* A run that its media leave in the middle, at another place each time; then a
+ * recovery and 500 requests, in which the n-th request for memory fails.
+ */
+bool
+faults_try_memory (struct faults *f, uint64_t n, bool *hit)
+{
+  static struct faulty y;
+  struct media_fault vanish = { .kind = MEDIA_VANISH, .at = n * 7 % f->nr_io };
+  struct media_fault none = { .kind = MEDIA_EIO, .at = RECORD_NEVER };
+
+  faulty_begin (&y, f, &vanish);
+  simulate (&y, run_with_fault, 0);
+  record_clear (&y.record);
+  y.record.fault = y.fault = &none;
+  if (!y.closed)
+    y.live = y.durable;
+  y.nr_requests = 0;
+  y.errors = y.closed = false;
+  memory_fail_at (n, &none.hit);
+  if (!y.failed)
+    simulate (&y, run_with_fault, 1);
+  *hit = none.hit;
+  memory_fail_at (MEMORY_NEVER, NULL);
+  if (!y.failed) {
+    record_clear (&y.record);
+    y.record.fault = NULL;
+    simulate (&y, run_after, 2);
+  }
+  faulty_end (&y);
   return !y.failed;
 }
 

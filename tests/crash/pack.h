@@ -61,6 +61,8 @@ extern void pack_catch_signals (const struct sweep *s,
                                 const struct pack_config *config);
 extern void pack_tell_command (const struct pack_config *config,
                                const char *what);
+/* What is under way, for a signal: options; empty: the sweep. */
+extern void pack_doing (const char *what);
 extern double pack_now_s (void);
 
 #endif /* FARPAGE_CRASH_PACK_H */
