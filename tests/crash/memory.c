@@ -5,6 +5,13 @@
 
 #include <errno.h>
 
+#undef malloc
+#undef calloc
+#undef realloc
+#undef aligned_alloc
+#undef strdup
+#undef mmap
+
 static uint64_t nr_requests, fail_at = MEMORY_NEVER;
 static bool *hit_flag;
 

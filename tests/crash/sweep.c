@@ -308,7 +308,7 @@ sweep_run (struct sweep *s)
 
   all_begin (s, &all, 1);
   while (!is_late (s)) {
-    if (all_next (s, &all) && !try_one (s))
+    if (!s->drawn_only && all_next (s, &all) && !try_one (s))
       return false;
     draw (s, &rng, 2 + (unsigned) rng_below (&rng, 2));
     if (!try_one (s))

@@ -19,6 +19,7 @@ struct sweep {
   struct explore x;
   struct world base[BASES];
   uint64_t nr_sequences, nr_all[ALL_MAX + 1];
+  bool drawn_only;         /* not all of one operation, of two, of three */
   unsigned points_max;     /* of a sequence of two and more; 0: all */
   unsigned part, nr_parts; /* this process does each nr_parts-th sequence */
   /* The sequence that failed, or is tried. */
