@@ -31,6 +31,9 @@ test  libnbd-dev               tests that are clients of the server
 test  jq                       reads the tool's JSON
 test  procps                   looks at processes
 test  iproute2                 ss, looks at sockets
+test  strace                   kills and fails system calls at will
+test  qemu-system-common       qemu-storage-daemon: a volume that logs and fails
+test  python3                  reads its log
 test  fio                      many requests at a time, checked
 test  qemu-utils               qemu-img, qemu-io: another client
 test  man-db                   shows a manual page

@@ -21,6 +21,8 @@ plugin=$build/plugins/farpage/.libs/nbdkit-farpage-plugin.so
 farpage=$build/client/tool/farpage
 cases=0 failed=0
 pids=()
+staging= # a directory in memory, see need_staging
+around=() # a command that runs the server's, as strace does
 SECONDS=0
 
 skip ()
@@ -56,7 +58,7 @@ cleanup ()
     kill -KILL "$pid" 2>/dev/null
     wait "$pid" 2>/dev/null
   done 2>/dev/null
-  rm -rf "$dir" || { sleep 0.5; rm -rf "$dir"; }
+  rm -rf "$dir" $staging || { sleep 0.5; rm -rf "$dir" $staging; }
 }
 trap cleanup EXIT
 trap 'exit 1' INT TERM HUP
@@ -136,7 +138,8 @@ until_true ()
 run_nbdkit ()
 {
   # Not a subshell's child: `nbdkit -f` ends with the thread that started it.
-  LD_PRELOAD=$preload ASAN_OPTIONS=detect_leaks=0 exec nbdkit "$@"
+  export LD_PRELOAD=$preload ASAN_OPTIONS=detect_leaks=0
+  exec "${around[@]}" nbdkit "$@"
 }
 
 server_up ()
@@ -153,6 +156,7 @@ start_farpage ()
 
   shift
   socket=$dir/$name.sock control=$dir/$name.ctl log=$dir/$name.log
+  rm -f "$socket" "$control" # of one that was killed
   run_nbdkit -f -U "$socket" "$plugin" "$@" control="$control" >"$log" 2>&1 &
   server=$!
   pids+=("$server")
@@ -161,6 +165,12 @@ start_farpage ()
   alive && return
   echo "the server did not start: $(cat "$log")"
   return 1
+}
+
+no_start ()
+{
+  no 'a server did not start'
+  finish
 }
 
 alive ()
@@ -174,6 +184,26 @@ ended ()
   until_true 10 is_gone "$server" || no "$1: it does not end"
   wait "$server" 2>/dev/null
   is "$1: status" $? "$2"
+}
+
+# dies [PID]: it is killed as by kill -9
+dies ()
+{
+  local pid=${1-$server}
+
+  kill -KILL "$pid"
+  { wait "$pid"; } 2>/dev/null
+  forget "$pid"
+}
+
+# forget PID: it has ended, and its number is anybody's
+forget ()
+{
+  local i
+
+  for i in "${!pids[@]}"; do
+    [ "${pids[i]}" != "$1" ] || unset "pids[i]"
+  done
 }
 
 said_or_gone ()
@@ -224,6 +254,51 @@ uri ()
   echo "nbd+unix:///${1-}?socket=$socket"
 }
 
+# ---- durable stores ----
+
+# need_staging: $staging is a directory in memory; 1: there is none here
+need_staging ()
+{
+  [ "$(stat -f -c %T /dev/shm 2>/dev/null)" = tmpfs ] || return 1
+  staging=$(mktemp -d /dev/shm/farpage-test.XXXXXX)
+}
+
+# random BELOW: $random is a number, out of $FARPAGE_SEED
+random ()
+{
+  random=$(((RANDOM << 15 | RANDOM) % $1))
+}
+
+# with_seed: $FARPAGE_SEED is told, and is what random numbers come from
+with_seed ()
+{
+  export FARPAGE_SEED=${FARPAGE_SEED:-$((RANDOM << 15 | RANDOM))}
+  note "FARPAGE_SEED=$FARPAGE_SEED"
+  RANDOM=$((FARPAGE_SEED % 32768))
+}
+
+# open_oracle MIB CONNS NAME...: a client that knows what its disks must hold
+open_oracle ()
+{
+  open_client "$build/tests/nbd-oracle" "$socket" "$@"
+}
+
+# clean WHAT VOLUME...: `farpage check` finds nothing wrong
+clean ()
+{
+  local what=$1
+
+  shift
+  # (a killed server's transfers may hold its lock for a moment)
+  until_true 5 not_in_use "$@"
+  ok "$what: check" "$farpage" check "$@"
+}
+
+not_in_use ()
+{
+  ! "$farpage" check "$@" 2>&1 | grep -q 'is in use'
+}
+
 # ---- looking ----
 
 # script LINE...: what nbd-script answers, a line each
@@ -238,16 +313,18 @@ script1 ()
   script "$@" | tail -1
 }
 
-# open_client: one more nbd-script, in the background; $now is its number, and
-# says whom `ask LINE` asks.  Its pid is ${clients[now]}.
+# open_client [PROGRAM ARGUMENT...]: one more nbd-script, or what is given, in
+# the background; $now is its number, and says whom `ask LINE` asks.  Its pid is
+# ${clients[now]}.
 clients=() client_in=() client_out=()
 open_client ()
 {
   local in out
 
   now=${#clients[@]}
+  [ $# -gt 0 ] || set -- "$build/tests/nbd-script"
   mkfifo "$dir/client$now.in" "$dir/client$now.out"
-  "$build/tests/nbd-script" <"$dir/client$now.in" >"$dir/client$now.out" &
+  "$@" <"$dir/client$now.in" >"$dir/client$now.out" &
   clients+=($!)
   pids+=($!)
   exec {in}>"$dir/client$now.in" {out}<"$dir/client$now.out"
@@ -261,6 +338,14 @@ ask ()
   echo "$*" >&"${client_in[now]}"
   read -r -t 60 line <&"${client_out[now]}"
   echo "$line"
+}
+
+# close_client: it comes to its end
+close_client ()
+{
+  exec {client_in[now]}>&- {client_out[now]}<&-
+  { wait "${clients[now]}"; } 2>/dev/null
+  forget "${clients[now]}"
 }
 
 # asked WANTED LINE...: does a client of this moment get this answer?

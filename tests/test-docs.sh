@@ -34,7 +34,7 @@ for form in 'NAME' 'swap/ID' 'swap/ID:SIZE' '~INSTANCE' \
   '~INSTANCE\.SESSION\.GENERATION' '~\.SESSION\.GENERATION'; do
   like "export form $form" "$text" "$form"
 done
-for default in 'linger=.*600' 'durability=volatile' 'reserve=.*swap' \
+for default in 'linger=.*600' 'volatile with mem: alone' 'reserve=.*swap' \
   'direct=.*auto' 'XDG_RUNTIME_DIR'; do
   like 'a default is told' "${text//$'\n'/ }" "$default"
 done

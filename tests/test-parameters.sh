@@ -25,16 +25,21 @@ parameters ()
   done
   refused 'swap-size: too large .say 1P or less' mem:16M swap-size=2P
   refused 'too small .say mem:128K or more' mem:4096
-  refused 'durability=flush needs a formatted store.*durability=volatile' \
-    mem:16M durability=flush
-  refused 'durability=strict needs a formatted store' mem:16M durability=strict
-  refused 'durability=bogus: there is no such thing .say durability=vol' mem:16M \
+  refused 'mem: keeps nothing .say durability=volatile' mem:16M durability=flush
+  refused 'mem: keeps nothing' mem:16M durability=strict
+  refused 'durability=bogus: there is no such thing .say flush, strict' mem:16M \
     durability=bogus
+  refused 'cache=4095: too small' mem:16M cache=4095
+  refused "cache: '1X' is not a size" mem:16M cache=1X
+  refused 'discard: say discard=yes or' mem:16M discard=perhaps
+  refused 'mem:.*discard=on would give away.*sparse=yes' mem:16M discard=on
+  refused 'readonly=yes needs a store' mem:16M readonly=yes
+  refused 'swap-keep=yes needs a store' mem:16M swap-keep=yes
   refused 'linger' mem:16M linger=-1
   refused 'linger=1000000000: say a number of seconds' mem:16M linger=1000000000
   refused 'default: the name has one of' mem:16M default=swap/a
   refused 'default: the name is not UTF-8' mem:16M default=$'\xff'
-  for key in sparse force reserve direct; do
+  for key in sparse force reserve direct readonly swap-keep; do
     refused "$key: say $key=yes or $key=no" mem:16M $key=perhaps
   done
   refused 'no control socket: ' mem:16M control="$dir/none/c.sock"
@@ -43,7 +48,9 @@ parameters ()
 volumes ()
 {
   fresh
-  refused "$v: .*say durability=volatile" "$v"
+  refused "$v: not a farpage volume .run 'farpage format $v'" "$v"
+  refused "mem: keeps nothing .say durability=volatile" mem:16M "$v"
+  refused 'force=yes: a server never overwrites' "$v" force=yes
   refused 'no such file or device.*truncate' "$v.none" durability=volatile
   refused 'directory' "$dir" durability=volatile
   mkfifo "$dir/fifo"

@@ -29,7 +29,7 @@ has ()
   is "$1: keys that are missing" "$(jq -c "$1 as \$o | \$ARGS.positional |
     map(select(\$o[.] == null))" --args "${@:2}" <<<"$json")" '[]'
 }
-has . version pid uptime state durability pool volumes objects connections \
+has . version pid uptime state reason durability pool retired volumes objects connections \
   requests bounds
 has .pool size_bytes mapped_bytes reserved_bytes parked_bytes free_bytes \
   relocation_bytes relocation_used_bytes space stripe_blocks fragments
@@ -48,7 +48,8 @@ has '.bounds[0]' name used max
 # and each key that docs/control.md has between backquotes is in some answer
 doc=${TOP_SRCDIR:-$srcdir/..}/docs/control.md
 mapfile -t keys < <(sed -n '/^`stat` answers/,/^$/p' "$doc" |
-  grep -o '`[a-z_]*[`[]' | tr -d '`[' | grep -vxE 'stat|ok|full|running|stopping')
+  grep -o '`[a-z_]*[`[]' | tr -d '`[' |
+  grep -vxE 'stat|ok|full|running|stopping|failed|readonly|null')
 like 'docs/control.md has keys' ${#keys[@]} '^[4-9][0-9]$'
 cases=$((cases + ${#keys[@]} - 1))
 is 'keys of docs/control.md that no answer has' "$(jq -c '

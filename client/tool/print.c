@@ -143,6 +143,127 @@ print_pool (const json_t *pool)
 }
 
 static void
+print_cache (const json_t *cache)
+{
+  static const char *const heads[] = { "<CACHE", ">CLEAN",   ">DIRTY",
+                                       ">OF",    ">DIRTY %", NULL };
+  static const char *const types[] = { "meta", "data", "undo" };
+  struct table *t = table_new (heads);
+  char size[HUMAN_BYTES], left[HUMAN_BYTES];
+
+  for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+    const json_t *use = json_object_get (cache, types[i]);
+    uint64_t dirty = number (use, "dirty_bytes");
+    uint64_t max = number (use, "dirty_max_bytes");
+
+    table_cell (t, "%s", types[i]);
+    size_cell (t, number (use, "clean_bytes"));
+    size_cell (t, dirty);
+    size_cell (t, max);
+    table_cell (t, "%.1f", percent (dirty, max));
+  }
+  table_print (t, 0);
+  printf ("%s of %s free; %" PRIu64 " hits, %" PRIu64 " loads, %" PRIu64
+          " evicted\n",
+          size_human (number (cache, "free_bytes"), left),
+          size_human (number (cache, "size_bytes"), size),
+          number (cache, "hits"), number (cache, "loads"),
+          number (cache, "evicted"));
+}
+
+static void
+print_log (const json_t *log)
+{
+  static const char *const kinds[] = { "direct", "data", "log", "meta" };
+  char used[HUMAN_BYTES], size[HUMAN_BYTES], key[32];
+
+  printf ("log         %8s of %s; durable to %" PRIu64 " of %" PRIu64 "\n",
+          size_human (number (log, "used_bytes"), used),
+          size_human (number (log, "size_bytes"), size),
+          number (log, "durable_lsn"), number (log, "tail_lsn"));
+  printf ("flusher     %8" PRIu64 " commits, %" PRIu64 " cycles, %" PRIu64
+          " device flushes\n",
+          number (log, "commits"), number (log, "cycles"),
+          number (log, "flushes"));
+  printf ("written     %8.2f times what clients wrote:\n           ",
+          seconds (log, "write_amplification"));
+  for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+    snprintf (key, sizeof key, "%s_bytes", kinds[i]);
+    printf ("%s %s %s", i > 0 ? "," : "", kinds[i],
+            size_human (number (log, key), size));
+  }
+  putchar ('\n');
+}
+
+static void
+print_recovery (const json_t *r)
+{
+  char took[HUMAN_BYTES];
+
+  if (json_is_true (json_object_get (r, "clean"))) {
+    printf ("last start  clean, nothing to recover\n");
+    return;
+  }
+  printf ("last start  recovered in %s: %" PRIu64 " staged, %" PRIu64
+          " redone, %" PRIu64 " fell back\n",
+          time_human (seconds (r, "duration"), took), number (r, "staged"),
+          number (r, "redone"), number (r, "fallen"));
+}
+
+static void
+print_durable (const json_t *store)
+{
+  char staging[1024];
+
+  if (!json_is_object (store))
+    return;
+  putchar ('\n');
+  print_log (json_object_get (store, "log"));
+  print_recovery (json_object_get (store, "recovery"));
+  snprintf (staging, sizeof staging, "%s", string (store, "staging"));
+  make_printable (staging);
+  printf ("staging     %s\n", strcmp (staging, "-") != 0
+                                  ? staging
+                                  : "none: replies wait for their writes");
+  putchar ('\n');
+  print_cache (json_object_get (store, "cache"));
+}
+
+static void
+print_retired (const json_t *retired)
+{
+  static const char *const heads[] = { "/RETIRED ON", ">BLOCK", ">COUNT",
+                                       NULL };
+  struct table *t;
+  const json_t *r;
+  size_t i;
+
+  if (json_array_size (retired) == 0)
+    return;
+  t = table_new (heads);
+  json_array_foreach (retired, i, r)
+  {
+    table_cell (t, "%s", string (r, "volume"));
+    table_cell (t, "%" PRIu64, number (r, "block"));
+    table_cell (t, "%" PRIu64, number (r, "count"));
+  }
+  table_print (t, 0);
+  putchar ('\n');
+}
+
+static void
+print_failure (const json_t *stat)
+{
+  char reason[1024];
+
+  snprintf (reason, sizeof reason, "%s", string (stat, "reason"));
+  make_printable (reason);
+  if (strcmp (reason, "-") != 0)
+    printf ("FAILED: %s\nNothing is written any more; reads go on.\n\n",
+            reason);
+}
+
+static void
 print_volumes (const json_t *volumes)
 {
   static const char *const heads[] = { "/VOLUME", "<KIND",  "<ENGINE",
@@ -293,10 +414,13 @@ print_stat (const json_t *stat)
           string (stat, "version"), number (stat, "pid"),
           string (stat, "state"), time_human (seconds (stat, "uptime"), text),
           string (stat, "durability"));
+  print_failure (stat);
   print_pool (json_object_get (stat, "pool"));
+  print_durable (json_object_get (stat, "store"));
   putchar ('\n');
   print_volumes (json_object_get (stat, "volumes"));
   putchar ('\n');
+  print_retired (json_object_get (stat, "retired"));
   print_objects (json_object_get (stat, "objects"));
   putchar ('\n');
   print_connections (json_object_get (stat, "connections"));

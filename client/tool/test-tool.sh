@@ -163,7 +163,10 @@ json ()
   "$FARPAGE" stat --json | jq -e '
     .pool.size_bytes == 107374182400 and .pool.mapped_bytes > 0 and
     .pool.reserved_bytes > 0 and .pool.parked_bytes > 0 and
-    .state == "running" and .durability == "volatile" and
+    .state == "running" and .durability == "strict" and
+    .store.epoch == 12 and .store.cache.meta.dirty_bytes == 3145728 and
+    .store.log.write_amplification > 0 and .store.recovery.staged == 17 and
+    .retired[0].block == 4711 and .reason == "" and
     (.volumes | length) == 2 and (.objects | length) == 4 and
     (.connections | length) == 2 and .requests.read.count == 1000 and
     (.bounds | all(.used <= .max)) and (has("ok") | not)' >"$dir/out" ||
@@ -188,7 +191,7 @@ pretty ()
   [ "$(wc -L <"$dir/out")" -le 80 ] || no "stat is wider than 80 columns"
   LC_ALL=C grep -q $'[^[:print:]]' "$dir/out" && no 'stat: not printable'
   grep -q ' $' "$dir/out" && no 'stat: blanks at the end of a line'
-  for word in '^Pool: 100.0G' '^mapped' '^VOLUME' '^NAME' '^ID' '^REQUESTS' \
+  for word in '^Pool: 100.0G' '^log .*of 1.0G' '^CACHE' '^staging .*run' 'RETIRED' '^mapped' '^VOLUME' '^NAME' '^ID' '^REQUESTS' \
     '^BOUND' '^FREE RUNS' 'fenced' '1d 1h' '#####'; do
     grep -q -e "$word" "$dir/out" || no "stat shows no '$word'"
   done

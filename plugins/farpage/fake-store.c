@@ -221,6 +221,7 @@ store_stat (struct store *s, struct store_stat *st)
                              .free_bytes = UINT64_C (56) << 30,
                              .relocation_bytes = 131072,
                              .relocation_used_bytes = 4096,
+                             .durability = "strict",
                              .stripe_blocks = 32,
                              .uptime_ns = 93784123 * NS_PER_MS };
   fill_requests (st->req);
@@ -231,6 +232,50 @@ store_stat (struct store *s, struct store_stat *st)
   st->nr_objects = s->nr;
   st->nr_conns = 1;
   pthread_mutex_unlock (&s->mutex);
+}
+
+bool
+store_durable_stat (struct store *s, struct durable_stat *st)
+{
+  (void) s;
+  *st = (struct durable_stat){ .epoch = 12, .staging = "/run/farpage" };
+  st->cache.size_bytes = 64 << 20;
+  st->cache.free_bytes = 5 << 20;
+  st->cache.meta = (struct cache_use){ 21 << 20, 3 << 20, 32 << 20 };
+  st->cache.data = (struct cache_use){ 22 << 20, 4 << 20, 16 << 20 };
+  st->cache.undo = (struct cache_use){ 0, 1 << 20, 8 << 20 };
+  st->cache.nr_hits = 123456;
+  st->cache.nr_loads = 789;
+  st->cache.nr_evicted = 12;
+  st->log.size_bytes = UINT64_C (1) << 30;
+  st->log.used_bytes = UINT64_C (1) << 29;
+  st->log.first_lsn = 100;
+  st->log.durable_lsn = 131170;
+  st->log.tail_lsn = 131172;
+  st->log.cycle = 77;
+  st->log.nr_commits = 4242;
+  st->log.nr_cycles = 76;
+  st->log.nr_flushes = 8484;
+  st->log.direct_bytes = 40 << 20;
+  st->log.data_bytes = 11 << 20;
+  st->log.log_bytes = 7 << 20;
+  st->log.meta_bytes = 3 << 20;
+  st->recovery.duration_ns = 1234 * NS_PER_MS;
+  st->recovery.first_lsn = 90;
+  st->recovery.end_lsn = 100;
+  st->recovery.durable_lsn = 98;
+  st->recovery.nr_staged = 17;
+  st->recovery.nr_redone = 333;
+  return true;
+}
+
+void
+store_each_retired (struct store *s,
+                    void (*fn) (void *, const char *, uint64_t, uint64_t),
+                    void *arg)
+{
+  (void) s;
+  fn (arg, "/dev/disk/by-id/nvme-a", 4711, 3);
 }
 
 void

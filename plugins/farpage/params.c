@@ -46,6 +46,8 @@ const char params_help[] =
     "                        staging= for none\n"
     "swap-keep=yes|no        swap/ID outlive the server as disks do (no)\n"
     "readonly=yes|no         write nothing at all (no)\n"
+    "discard=auto|on|off     give what becomes free back to the medium (auto:\n"
+    "                        on block devices, and with sparse=yes)\n"
     "control=SOCKET          control socket; control= for none\n"
     "                        (default $XDG_RUNTIME_DIR/farpage/PID.sock, else\n"
     "                        /run/farpage/PID.sock)\n"
@@ -222,6 +224,21 @@ set_direct (const char *value)
   return 0;
 }
 
+static int
+set_discard (const char *value)
+{
+  bool on;
+
+  if (strcmp (value, "auto") == 0) {
+    params.store.discard = STORE_DISCARD_AUTO;
+    return 0;
+  }
+  if (set_bool ("discard", value, &on) < 0)
+    return -1;
+  params.store.discard = on ? STORE_DISCARD_ON : STORE_DISCARD_OFF;
+  return 0;
+}
+
 int
 params_set (const char *key, const char *value)
 {
@@ -249,6 +266,8 @@ params_set (const char *key, const char *value)
     return set_default (value);
   if (strcmp (key, "direct") == 0)
     return set_direct (value);
+  if (strcmp (key, "discard") == 0)
+    return set_discard (value);
   if (strcmp (key, "sparse") == 0)
     return set_bool (key, value, &params.store.sparse);
   if (strcmp (key, "force") == 0)
@@ -318,6 +337,11 @@ complete_durability (void)
   if (sc->durability == STORE_VOLATILE && (sc->readonly || sc->swap_keep)) {
     nbdkit_error ("%s=yes needs a store made by 'farpage format'",
                   sc->readonly ? "readonly" : "swap-keep");
+    return -1;
+  }
+  if (sc->durability != STORE_VOLATILE && sc->force) {
+    nbdkit_error ("force=yes: a server never overwrites what it is to keep "
+                  "(say durability=volatile, or use 'farpage format --force')");
     return -1;
   }
   if (params.staging == NULL)

@@ -112,6 +112,9 @@ set (struct call *call, const char *key, json_t *value)
   return fail (call, ENOMEM, "out of memory (ask again later)");
 }
 
+#define READONLY \
+  "%.*s: the store is open read-only (start the server without readonly=yes)"
+
 static int
 run_create (struct call *call)
 {
@@ -138,6 +141,8 @@ run_create (struct call *call)
                  "%.*s: is there already (choose another name, or remove it "
                  "first)",
                  n, create.name);
+  case EROFS:
+    return fail (call, err, READONLY, n, create.name);
   case ENOSPC:
     return fail (call, err,
                  "%.*s: not enough free space to reserve %" PRIu64
@@ -161,6 +166,8 @@ run_rm (struct call *call)
   case ENOENT:
     return fail (call, err, "%.*s: no such disk ('ls' lists them)",
                  shown (name), name);
+  case EROFS:
+    return fail (call, err, READONLY, shown (name), name);
   case EBUSY:
     return fail (call, err,
                  "%.*s: a client has it open (disconnect it, or use force)",

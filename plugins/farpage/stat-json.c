@@ -18,9 +18,6 @@
 
 #include "env.h"
 
-/* The only durability that a store has so far. */
-#define DURABILITY "volatile"
-
 struct list {
   json_t *array;
   const char *name; /* NULL: all */
@@ -212,12 +209,112 @@ stat_json_objects (struct store *s, const char *name, json_t **to)
   return 0;
 }
 
+/* ---- of a durable store ---- */
+
+static json_t *
+cache_use (const struct cache_use *use)
+{
+  return json_pack ("{s:o, s:o, s:o}", "clean_bytes", number (use->clean_bytes),
+                    "dirty_bytes", number (use->dirty_bytes), "dirty_max_bytes",
+                    number (use->dirty_max_bytes));
+}
+
+static json_t *
+cache (const struct durable_stat *st)
+{
+  return json_pack (
+      "{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "size_bytes",
+      number (st->cache.size_bytes), "free_bytes",
+      number (st->cache.free_bytes), "writing_bytes",
+      number (st->cache.writing_bytes), "meta", cache_use (&st->cache.meta),
+      "data", cache_use (&st->cache.data), "undo", cache_use (&st->cache.undo),
+      "hits", number (st->cache.nr_hits), "loads", number (st->cache.nr_loads),
+      "evicted", number (st->cache.nr_evicted));
+}
+
+/* What was written to the volumes for each byte that clients wrote. */
+static double
+amplification (const struct durable_stat *st, uint64_t client_bytes)
+{
+  uint64_t sum = st->log.direct_bytes + st->log.data_bytes + st->log.log_bytes +
+                 st->log.meta_bytes;
+
+  return client_bytes > 0 ? (double) sum / (double) client_bytes : 0;
+}
+
+static json_t *
+store_log (const struct durable_stat *st, uint64_t client_bytes)
+{
+  double times = amplification (st, client_bytes);
+
+  return json_pack (
+      "{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
+      "size_bytes", number (st->log.size_bytes), "used_bytes",
+      number (st->log.used_bytes), "first_lsn", number (st->log.first_lsn),
+      "tail_lsn", number (st->log.tail_lsn), "durable_lsn",
+      number (st->log.durable_lsn), "cycle", number (st->log.cycle), "commits",
+      number (st->log.nr_commits), "cycles", number (st->log.nr_cycles),
+      "flushes", number (st->log.nr_flushes), "direct_bytes",
+      number (st->log.direct_bytes), "data_bytes", number (st->log.data_bytes),
+      "log_bytes", number (st->log.log_bytes), "meta_bytes",
+      number (st->log.meta_bytes), "write_amplification",
+      json_real ((double) (uint64_t) (times * 1000 + 0.5) / 1000));
+}
+
+static json_t *
+recovery (const struct durable_stat *st)
+{
+  return json_pack ("{s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
+                    "clean", st->recovery.clean, "duration",
+                    seconds (st->recovery.duration_ns), "first_lsn",
+                    number (st->recovery.first_lsn), "end_lsn",
+                    number (st->recovery.end_lsn), "durable_lsn",
+                    number (st->recovery.durable_lsn), "staged",
+                    number (st->recovery.nr_staged), "undone",
+                    number (st->recovery.nr_undone), "redone",
+                    number (st->recovery.nr_redone), "verified",
+                    number (st->recovery.nr_verified), "fallen",
+                    number (st->recovery.nr_fallen));
+}
+
+/* null of a volatile store. */
+static json_t *
+durable (struct store *s, uint64_t client_bytes)
+{
+  struct durable_stat st;
+
+  if (!store_durable_stat (s, &st))
+    return json_null ();
+  return json_pack ("{s:o, s:o, s:o, s:o, s:o}", "epoch", number (st.epoch),
+                    "staging",
+                    stat_json_string (st.staging != NULL ? st.staging : ""),
+                    "cache", cache (&st), "log", store_log (&st, client_bytes),
+                    "recovery", recovery (&st));
+}
+
+static void
+add_retired (void *arg, const char *volume, uint64_t block, uint64_t nr)
+{
+  add (arg, json_pack ("{s:o, s:o, s:o}", "volume", stat_json_string (volume),
+                       "block", number (block), "count", number (nr)));
+}
+
+static const char *
+state_name (const struct store_stat *st)
+{
+  if (st->failed != NULL)
+    return "failed";
+  if (st->holding)
+    return "stopping";
+  return st->readonly ? "readonly" : "running";
+}
+
 int
 stat_json (struct store *s, const char *name, const struct bound *extra,
            json_t **to)
 {
   struct list volumes = { .name = NULL }, bounds = { .name = NULL };
-  struct list conns = { .name = name };
+  struct list conns = { .name = name }, retired = { .name = NULL };
   struct store_stat st;
   json_t *objects, *json;
   int err;
@@ -228,18 +325,23 @@ stat_json (struct store *s, const char *name, const struct bound *extra,
   volumes.array = json_array ();
   conns.array = json_array ();
   bounds.array = json_array ();
+  retired.array = json_array ();
   store_stat (s, &st);
   store_each_volume (s, add_volume, &volumes);
   store_each_conn (s, add_conn, &conns);
   store_each_bound (s, add_bound, &bounds);
   add_bound (&bounds, extra->name, extra->used, extra->max);
+  store_each_retired (s, add_retired, &retired);
   /* json_pack takes every reference, and a NULL makes it fail */
   json = json_pack (
-      "{s:s, s:i, s:o, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "version",
-      PACKAGE_VERSION, "pid", (int) getpid (), "uptime", seconds (st.uptime_ns),
-      "state", st.holding ? "stopping" : "running", "durability", DURABILITY,
-      "pool", pool (&st), "volumes", finish (&volumes), "objects", objects,
-      "connections", finish (&conns), "requests", requests (st.req), "bounds",
+      "{s:s, s:i, s:o, s:s, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
+      "version", PACKAGE_VERSION, "pid", (int) getpid (), "uptime",
+      seconds (st.uptime_ns), "state", state_name (&st), "reason",
+      stat_json_string (st.failed != NULL ? st.failed : ""), "durability",
+      st.durability, "pool", pool (&st), "store",
+      durable (s, st.req[REQ_WRITE].bytes), "retired", finish (&retired),
+      "volumes", finish (&volumes), "objects", objects, "connections",
+      finish (&conns), "requests", requests (st.req), "bounds",
       finish (&bounds));
   if (json == NULL)
     return ENOMEM;

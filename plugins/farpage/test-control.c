@@ -326,9 +326,10 @@ test_long_text (void **state)
 static void
 test_stat (void **state)
 {
-  static const char *const keys[] = { "version",  "pid",        "uptime",
-                                      "state",    "durability", "pool",
-                                      "volumes",  "objects",    "connections",
+  static const char *const keys[] = { "version",  "pid",     "uptime",
+                                      "state",    "reason",  "durability",
+                                      "pool",     "store",   "retired",
+                                      "volumes",  "objects", "connections",
                                       "requests", "bounds" };
   struct fixture *f = *state;
   int fd = dial (f->path);

@@ -18,7 +18,32 @@
   X (ignore_epoch, "a dropped log block never counts again")                   \
   X (believe_all, "records above the durable mark are verified")               \
   X (free_meta_early, "a map block is free when its cycle has retired")        \
-  X (free_at_once, "a block is free when its unmapping is durable")
+  X (free_at_once, "a block is free when its unmapping is durable")            \
+  X (meta_before_log,                                                          \
+     "META is written when the log through its cut is durable")                \
+  X (super_before_meta, "the superblock is written when its META is complete") \
+  X (free_ring_early, "the ring is free when the superblock drops it")         \
+  X (close_unflushed, "META is flushed before the clean superblock")           \
+  X (data_after_log, "data is flushed before the mark covers its record")      \
+  X (no_image, "a cut node's content is kept before it changes")               \
+  X (no_gate, "nobody is changing anything at a cut")                          \
+  X (lazy_names, "making and removing are durable when answered")              \
+  X (seal_old_cycle, "a node tells the cycle that wrote it")                   \
+  X (no_cycle_check, "a node has the cycle of what points to it")              \
+  X (fold_late, "the free map is folded at the cut")                           \
+  X (same_epoch, "an open raises the epoch")                                   \
+  X (root_before_peers, "peers have the new epoch before the root")            \
+  X (mark_too_high, "the mark tells what a flush has covered")                 \
+  X (no_log_crc, "a log block has the right CRC")                              \
+  X (undo_forwards, "of several images of a node the oldest wins")             \
+  X (unnode_at_once, "nodes go when the pages above the mark are decided")     \
+  X (no_open_flush, "what recovery reads is on the media")                     \
+  X (forget_staging, "what a dead process had staged is written")              \
+  X (publish_early, "the old staging file stays until recovery is over")       \
+  X (no_page_crc, "a page has the CRC of its map entry")                       \
+  X (no_data_tag, "a page is staged before it is answered")                    \
+  X (untag_early, "a page stays staged until its write has ended")             \
+  X (keep_old_page, "a buffer of a block goes before it is written past")
 
 #ifdef FARPAGE_SABOTAGE
 #define SABOTAGE_ENUM(name, rule) SABOTAGE_##name,

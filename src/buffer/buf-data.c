@@ -31,6 +31,7 @@
 #include <string.h>
 
 #include "task.h"
+#include "sabotage.h"
 
 /* ---- room ---- */
 
@@ -249,7 +250,7 @@ buf_data_read (struct bufs *bs, uint64_t blk, void *page)
 void
 buf_data_drop (struct bufs *bs, uint64_t blk, uint64_t nr)
 {
-  for (uint64_t i = 0; i < nr; i++) {
+  for (uint64_t i = 0; i < nr && !SABOTAGE (keep_old_page); i++) {
     uint32_t bucket = buf_bucket_of_block (bs, blk + i);
     struct part *p = buf_part (bs, bucket);
     struct buf *old;

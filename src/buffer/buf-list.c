@@ -17,6 +17,7 @@
 #include <config.h>
 
 #include "buf-impl.h"
+#include "sabotage.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -48,7 +49,8 @@ buf_list_add_locked (struct bufs *bs, struct buf *b)
   struct buf_tag *tag = buf_tag (bs, b);
 
   assert (lock_held (&l->lock) && !(b->flags & BUF_DIRTY));
-  if (tag != NULL && b->type != BUF_META)
+  if (tag != NULL && b->type != BUF_META &&
+      !(b->type == BUF_DATA && SABOTAGE (no_data_tag)))
     atomic_store_explicit (&tag->what, buf_tag_what (b->type, b->blk),
                            memory_order_release);
   if (b->flags == 0)
@@ -134,6 +136,8 @@ bufs_take (struct bufs *bs, enum buf_type type, struct buf **to, unsigned max)
     assert (!(b->flags & BUF_RUNNING));
     remove_locked (l, b);
     b->flags |= BUF_RUNNING;
+    if (SABOTAGE (untag_early))
+      buf_untag (bs, b);
     to[nr++] = b;
   }
   l->nr_running += nr;

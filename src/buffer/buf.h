@@ -44,8 +44,10 @@
 
 #include <stdatomic.h>
 
-#define BUF_BYTES   4096u
-#define BUFS_MIN    256u /* buffers in a pool, at least */
+#define BUF_BYTES 4096u
+#ifndef BUFS_MIN      /* the simulator has fewer */
+#define BUFS_MIN 256u /* buffers in a pool, at least */
+#endif
 #define BUF_RUN_MAX 256u /* buffers that leave as one transfer, at most */
 
 enum buf_type {
@@ -94,7 +96,9 @@ struct bufs_config {
   unsigned nr_volumes;
   const uint8_t *uuid; /* of the store, for nodes' heads: copied */
   uint64_t cache_bytes;
-  void *memory;         /* cache_bytes, page-aligned; NULL: made here */
+  uint64_t
+      shares_bytes; /* what shares are of: no more than cache_bytes; 0: it */
+  void *memory;     /* cache_bytes, page-aligned; NULL: made here */
   struct buf_tag *tags; /* one a buffer, all 0; NULL: none */
   /* Dirty DATA should be written: there is much of it, or somebody waits for
    * room.  Called with no lock of rank LOCK_BUF or above; must not block.  May

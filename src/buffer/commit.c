@@ -15,7 +15,9 @@
  * Passes with no flush keep the backlog short; they begin when dirty DATA or
  * log reach a run, or somebody waits for room, and need not close the block.
  *
- * One thread runs this; before there are threads (recovery), whoever waits.
+ * One pass runs at a time, in the thread of whoever waits for it first, so
+ * that a flush alone wakes nobody; what nobody waits for is the commit
+ * thread's.
  */
 
 #include <config.h>
@@ -36,9 +38,54 @@ fail (struct flush *fl, const char *reason)
   return EIO;
 }
 
-/* Write nr taken buffers to where ios says. */
+/* Dirty DATA into taken[] and ios[] from nr on, at most *left of it.  Returns
+ * how many there are then.
+ */
+static unsigned
+take_data (struct flush *fl, uint64_t *left)
+{
+  unsigned nr = bufs_take (fl->bs, BUF_DATA, fl->taken,
+                           (unsigned) min_u64 (*left, COMMIT_TAKE));
+
+  for (unsigned i = 0; i < nr; i++)
+    fl->ios[i] = (struct buf_io){
+      .volume = blkno_volume (fl->taken[i]->blk),
+      .first = blkno_place (fl->taken[i]->blk),
+      .page = fl->taken[i]->data,
+    };
+  /* What others have dropped meanwhile is not waited for. */
+  *left = nr > 0 ? *left - nr : 0;
+  return nr;
+}
+
+/* Log blocks below end, behind the nr that are in taken[] already.  They are
+ * on their list in the order of lsns.
+ */
 static int
-write_taken (struct flush *fl, struct vbatch *batch, unsigned nr)
+take_log (struct flush *fl, uint64_t *lsn, uint64_t end, unsigned *nr)
+{
+  unsigned first = *nr;
+
+  *nr += bufs_take (fl->bs, BUF_UNDO, fl->taken + first,
+                    (unsigned) min_u64 (end - *lsn, COMMIT_TAKE - first));
+  for (unsigned i = first; i < *nr; i++, ++*lsn) {
+    if (fl->taken[i]->blk != *lsn)
+      return fail (fl, "the log is out of order");
+    undo_seal (fl, fl->taken[i]);
+    fl->ios[i] = (struct buf_io){
+      .first = fl->ring_first + *lsn % fl->ring_blocks,
+      .page = fl->taken[i]->data,
+    };
+  }
+  if (*nr == 0)
+    return fail (fl, "the log has lost a block");
+  return 0;
+}
+
+/* Write nr taken buffers, of which the first nr_data are DATA. */
+static int
+write_taken (struct flush *fl, struct vbatch *batch, unsigned nr_data,
+             unsigned nr)
 {
   int err = bufs_write (fl->bs, batch, fl->ios, nr);
 
@@ -49,62 +96,32 @@ write_taken (struct flush *fl, struct vbatch *batch, unsigned nr)
     flush_mark_volume (fl, (unsigned) fl->ios[i].volume);
     buf_written (fl->bs, fl->taken[i]);
   }
+  atomic_fetch_add (&fl->bytes_data, (uint64_t) nr_data * BUF_BYTES);
+  atomic_fetch_add (&fl->bytes_log, (uint64_t) (nr - nr_data) * BUF_BYTES);
   return err;
 }
 
-/* Dirty DATA, at most what there is now. */
+/* Dirty DATA, as much as there is now, and the log below end: together, for
+ * nothing orders one before the other (R1).
+ */
 static int
-write_data (struct flush *fl, struct vbatch *batch)
+write_all (struct flush *fl, struct vbatch *batch, uint64_t end, bool data)
 {
-  uint64_t left = bufs_nr_dirty (fl->bs, BUF_DATA);
-
-  while (left > 0) {
-    unsigned nr = bufs_take (fl->bs, BUF_DATA, fl->taken,
-                             (unsigned) min_u64 (left, COMMIT_TAKE));
-
-    if (nr == 0)
-      break;
-    for (unsigned i = 0; i < nr; i++)
-      fl->ios[i] = (struct buf_io){
-        .volume = blkno_volume (fl->taken[i]->blk),
-        .first = blkno_place (fl->taken[i]->blk),
-        .page = fl->taken[i]->data,
-      };
-    if (write_taken (fl, batch, nr) != 0)
-      return fail (fl, "pages that were replied to could not be written");
-    atomic_fetch_add (&fl->bytes_data, (uint64_t) nr * BUF_BYTES);
-    left -= min_u64 (left, nr);
-    gate_look (fl);
-  }
-  return 0;
-}
-
-/* Log blocks below end.  They are on their list in the order of lsns. */
-static int
-write_log (struct flush *fl, struct vbatch *batch, uint64_t end)
-{
+  uint64_t left = data ? bufs_nr_dirty (fl->bs, BUF_DATA) : 0;
   uint64_t lsn = atomic_load (&fl->written_lsn);
 
   if (end - atomic_load (&fl->redo_lsn) > fl->ring_blocks)
     return fail (fl, "the log has run over its ring");
-  while (lsn < end) {
-    unsigned nr = bufs_take (fl->bs, BUF_UNDO, fl->taken,
-                             (unsigned) min_u64 (end - lsn, COMMIT_TAKE));
+  while (left > 0 || lsn < end) {
+    unsigned nr_data = left > 0 ? take_data (fl, &left) : 0, nr = nr_data;
+    int err = 0;
 
-    if (nr == 0)
-      return fail (fl, "the log has lost a block");
-    for (unsigned i = 0; i < nr; i++, lsn++) {
-      if (fl->taken[i]->blk != lsn)
-        return fail (fl, "the log is out of order");
-      undo_seal (fl, fl->taken[i]);
-      fl->ios[i] = (struct buf_io){
-        .first = fl->ring_first + lsn % fl->ring_blocks,
-        .page = fl->taken[i]->data,
-      };
-    }
-    if (write_taken (fl, batch, nr) != 0)
-      return fail (fl, "the log could not be written");
-    atomic_fetch_add (&fl->bytes_log, (uint64_t) nr * BUF_BYTES);
+    if (lsn < end && nr < COMMIT_TAKE)
+      err = take_log (fl, &lsn, end, &nr);
+    if (err == 0 && write_taken (fl, batch, nr_data, nr) != 0)
+      err = fail (fl, "what was replied to could not be written");
+    if (err)
+      return err;
     gate_look (fl);
   }
   atomic_store (&fl->written_lsn, end);
@@ -122,11 +139,7 @@ commit_flush_volumes (struct flush *fl)
     if (!atomic_exchange (&fl->mark[i], false))
       continue;
     atomic_fetch_add (&fl->nr_flushes, 1);
-    int err = volume_flush (fl->config.volumes[i]);
-
-    if (err && SABOTAGE (retry_flush))
-      err = volume_flush (fl->config.volumes[i]);
-    if (err) {
+    if (volume_flush (fl->config.volumes[i]) != 0) {
       atomic_store (&fl->mark[i], true);
       return fail (fl, "a volume's flush failed");
     }
@@ -144,17 +157,8 @@ pass_end (struct flush *fl, bool close)
   return fl->open != NULL ? fl->open->blk : atomic_load (&fl->next_lsn);
 }
 
-static void
-tell_progress (struct flush *fl)
-{
-  lock_acquire (&fl->want_lock);
-  cond_broadcast (&fl->progress);
-  lock_release (&fl->want_lock);
-  gate_look (fl);
-}
-
-int
-commit_pass (struct flush *fl, bool close, bool flush)
+static int
+pass (struct flush *fl, bool close, bool flush)
 {
   struct vbatch *batch;
   uint64_t end, pages;
@@ -167,32 +171,52 @@ commit_pass (struct flush *fl, bool close, bool flush)
   end = pass_end (fl, close);
   if (SABOTAGE (mark_before_completion))
     (void) commit_flush_volumes (fl);
-  err = write_data (fl, batch);
-  if (err == 0)
-    err = write_log (fl, batch, end);
+  err = write_all (fl, batch, end, !SABOTAGE (data_after_log));
+  if (err == 0 && flush && !SABOTAGE (mark_before_completion))
+    err = commit_flush_volumes (fl);
+  if (err == 0 && SABOTAGE (data_after_log))
+    err = write_all (fl, batch, end, true);
   vbatch_put (batch);
   if (err)
     return err;
   if (flush) {
-    err = SABOTAGE (mark_before_completion) ? 0 : commit_flush_volumes (fl);
-    if (err)
-      return err;
     atomic_store (&fl->durable_lsn, end);
     atomic_store (&fl->pages_durable, pages);
     atomic_fetch_add (&fl->nr_commits, 1);
     if (!fl->hold_mark)
       fl->config.ops->durable (fl->config.arg, end);
   }
-  tell_progress (fl);
   return 0;
+}
+
+int
+commit_pass (struct flush *fl, bool close, bool flush)
+{
+  int err;
+
+  fl->passing = true;
+  lock_release (&fl->want_lock);
+  err = pass (fl, close, flush);
+  gate_look (fl);
+  lock_acquire (&fl->want_lock);
+  fl->passing = false;
+  cond_broadcast (&fl->progress);
+  cond_broadcast (&fl->commit_wanted);
+  return err;
+}
+
+int
+commit_pass_alone (struct flush *fl, bool close, bool flush)
+{
+  LOCK_SCOPE (&fl->want_lock);
+  return commit_pass (fl, close, flush);
 }
 
 /* ---- the thread ---- */
 
 enum job {
   JOB_NONE,
-  JOB_WRITE,   /* what there is */
-  JOB_WRITTEN, /* somebody waits until it is written */
+  JOB_WRITE, /* what there is */
   JOB_COMMIT,
   JOB_MARK, /* tell in the log what is durable */
   JOB_STOP
@@ -217,27 +241,26 @@ next_job (struct flush *fl)
   fl->want_pass = false;
   if (fl->want_durable > atomic_load (&fl->durable_lsn))
     return JOB_COMMIT;
-  if (fl->want_written > atomic_load (&fl->written_lsn))
-    return JOB_WRITTEN;
   return pass ? JOB_WRITE : JOB_NONE;
 }
 
-/* Wait for something to do; nothing for a second, and it is the mark. */
+/* Wait for something to do; nothing for a second, and it is the mark.  Lock:
+ * needs want_lock.
+ */
 static enum job
 wait_job (struct flush *fl)
 {
   uint64_t idle_ns = env_now_ns () + IDLE_MARK_NS;
 
-  LOCK_SCOPE (&fl->want_lock);
   for (;;) {
-    enum job job = next_job (fl);
+    enum job job = fl->passing ? JOB_NONE : next_job (fl);
 
     if (job != JOB_NONE)
       return job;
-    if (!mark_is_due (fl))
+    if (fl->passing || !mark_is_due (fl))
       cond_wait (&fl->commit_wanted, &fl->want_lock);
     else if (!cond_wait_until (&fl->commit_wanted, &fl->want_lock, idle_ns) &&
-             mark_is_due (fl))
+             !fl->passing && mark_is_due (fl))
       return JOB_MARK;
   }
 }
@@ -247,13 +270,19 @@ commit_main (void *arg)
 {
   struct flush *fl = arg;
 
+  LOCK_SCOPE (&fl->want_lock);
   for (;;) {
     enum job job = wait_job (fl);
 
     if (job == JOB_STOP)
       return;
-    if (job == JOB_MARK)
+    if (job == JOB_MARK) {
+      lock_release (&fl->want_lock);
       undo_empty_block (fl);
+      lock_acquire (&fl->want_lock);
+      if (fl->passing) /* which writes it, or the next does */
+        continue;
+    }
     (void) commit_pass (fl, job != JOB_WRITE, job == JOB_COMMIT);
   }
 }

@@ -85,8 +85,8 @@ make_cut (struct flush *fl, struct cut *cut)
     return fail (fl, "the free map could not be read");
   gate_close (fl);
   cut->cycle = atomic_load (&fl->cycle);
-  cut->root = fl->supers->root;
-  cut->root.redo_epoch = cut->root.epoch;
+  cut->root = fl->cut_root;
+  cut->root.redo_epoch = fl->epoch;
   err = fl->config.ops->cut (fl->config.arg, &ch, &cut->root);
   if (err == 0) {
     cut->lsn = undo_close_block (fl);
@@ -209,28 +209,38 @@ retire (struct flush *fl, uint64_t redo_lsn, uint64_t cycle)
 
 /* ---- a cycle ---- */
 
+/* What the next superblock says. */
+static void
+take_over (struct flush *fl, const struct cut *cut)
+{
+  fl->cut_lsn = cut->lsn;
+  fl->cut_root = cut->root;
+  fl->cut_root.cycle = cut->cycle;
+}
+
 int
 cycle_run (struct flush *fl)
 {
   struct cut cut;
   int err = make_cut (fl, &cut);
 
-  if (err == 0)
+  if (err == 0 && !SABOTAGE (meta_before_log))
     err = flush_commit (fl, cut.lsn);
   /* With no record since, nothing has flushed the META of the last turn. */
   if (err == 0 && !SABOTAGE (skip_meta_flush))
     err = commit_flush_volumes (fl);
+  if (err == 0 && SABOTAGE (super_before_meta))
+    take_over (fl, &cut);
   if (err == 0)
     err = write_super (fl, &fl->cut_root, fl->cut_lsn);
   if (err)
     return err;
-  retire (fl, fl->cut_lsn, cut.cycle - 1);
+  retire (fl, SABOTAGE (free_ring_early) ? cut.lsn : fl->cut_lsn,
+          cut.cycle - 1);
   err = write_nodes (fl, &cut);
   if (err)
     return err;
-  fl->cut_lsn = cut.lsn;
-  fl->cut_root = cut.root;
-  fl->cut_root.cycle = cut.cycle;
+  take_over (fl, &cut);
   return 0;
 }
 
@@ -241,10 +251,10 @@ cycle_run_last (struct flush *fl, enum disk_state state)
   int err = make_cut (fl, &cut);
 
   if (err == 0)
-    err = commit_pass (fl, true, true);
+    err = commit_pass_alone (fl, true, true);
   if (err == 0)
     err = write_nodes (fl, &cut);
-  if (err == 0)
+  if (err == 0 && !SABOTAGE (close_unflushed))
     err = commit_flush_volumes (fl);
   if (err)
     return err;

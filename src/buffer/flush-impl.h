@@ -44,7 +44,8 @@ struct flush {
   uint64_t ring_first, ring_blocks; /* [const] */
   uint8_t uuid[DISK_UUID_BYTES];    /* [const] */
   uint64_t epoch;                   /* [const] once recovery has taken it */
-  uint64_t cut_reserve; /* [const] nodes that a cut may change by itself */
+  uint64_t freemap_nodes;           /* [const] of all volumes */
+  _Atomic uint64_t cut_reserve;     /* nodes that a cut may change by itself */
 
   /* The log's end.  [log_lock] */
   lock_t log_lock;
@@ -85,9 +86,10 @@ struct flush {
   /* Who wants what of which thread.  [want_lock] */
   lock_t want_lock;
   cond_t commit_wanted, cycle_wanted, progress;
-  uint64_t want_durable, want_written; /* lsns */
-  bool want_pass;                      /* write what there is */
-  atomic_bool asked;                   /* a cycle, since the last began */
+  uint64_t want_durable; /* lsn, of a pass nobody waits for */
+  bool passing;          /* a pass is under way */
+  bool want_pass;        /* write what there is */
+  atomic_bool asked;     /* a cycle, since the last began */
   uint64_t nr_cycles_begun, nr_cycles_done, want_cycles;
   bool want_cycle, stop_commit, stop_cycle;
   struct task *commit_task, *cycle_task;
@@ -98,7 +100,7 @@ struct flush {
   char reason[160]; /* [fail_lock] until failed */
 
   _Atomic uint64_t nr_commits, nr_flushes;
-  _Atomic uint64_t bytes_data, bytes_log, bytes_meta;
+  _Atomic uint64_t bytes_direct, bytes_data, bytes_log, bytes_meta;
 };
 
 static inline lock_t *
@@ -122,10 +124,13 @@ extern void undo_seal (struct flush *fl, struct buf *b);
 
 /* ---- commit.c ---- */
 
-/* Write dirty DATA and the log; with flush, through lsn next_lsn as it is now,
- * and make it durable.  Errors have made the store fail.
+/* Write dirty DATA and the log; with close, through next_lsn as it is now; with
+ * flush, make it durable.  Errors have made the store fail.
+ * Lock: needs want_lock, lets it go meanwhile; none else; !fl->passing.
  */
 extern int commit_pass (struct flush *fl, bool close, bool flush);
+/* The same by one who is alone: in recovery, at close. */
+extern int commit_pass_alone (struct flush *fl, bool close, bool flush);
 /* Flush every marked volume. */
 extern int commit_flush_volumes (struct flush *fl);
 extern void commit_main (void *arg);

@@ -58,7 +58,7 @@ ring_used (struct flush *fl)
 static uint64_t
 ring_reserve (const struct flush *fl)
 {
-  return fl->cut_reserve + CHANGE_REDO_BLOCKS;
+  return atomic_load (&fl->cut_reserve) + CHANGE_REDO_BLOCKS;
 }
 
 /* Is so much not durable that recovery would take too long? */
@@ -86,8 +86,10 @@ has_room (struct flush *fl, uint64_t credit, unsigned inside)
     return false;
   if (inside <= 1 &&
       bufs_nr_dirty (fl->bs, BUF_UNDO) <= bufs_dirty_max (fl->bs, BUF_UNDO) / 2)
-    return meta + fl->cut_reserve <= bufs_dirty_max (fl->bs, BUF_META);
-  return meta + fl->cut_reserve <= bufs_dirty_max (fl->bs, BUF_META) &&
+    return meta + atomic_load (&fl->cut_reserve) <=
+           bufs_dirty_max (fl->bs, BUF_META);
+  return meta + atomic_load (&fl->cut_reserve) <=
+             bufs_dirty_max (fl->bs, BUF_META) &&
          undo <= bufs_dirty_max (fl->bs, BUF_UNDO);
 }
 
@@ -174,7 +176,7 @@ change_begin_cut (struct flush *fl, struct change *ch)
       bufs_nr_dirty (fl->bs, BUF_UNDO) > bufs_dirty_max (fl->bs, BUF_UNDO) / 2)
     (void) flush_written (fl, flush_tail (fl));
   else if (!fl->started)
-    (void) commit_pass (fl, true, false);
+    (void) commit_pass_alone (fl, true, false);
   atomic_fetch_add (&fl->inside, 1);
 }
 
@@ -204,6 +206,8 @@ change_end (struct flush *fl, struct change *ch)
 void
 gate_close (struct flush *fl)
 {
+  if (SABOTAGE (no_gate))
+    return;
   LOCK_SCOPE (&fl->gate_lock);
   atomic_store (&fl->closed, true);
   while (atomic_load (&fl->inside) > 0)
@@ -251,7 +255,8 @@ buf_begin (struct flush *fl, struct change *ch, struct buf *b, bool fresh)
   if (b->cut) {
     /* R5: it is still to be written as it is now. */
     buf_meta_seal (b, b->dirty_cycle, b->data);
-    b->image = undo_image (fl, b, true);
+    if (!SABOTAGE (no_image))
+      b->image = undo_image (fl, b, true);
   } else if (!fresh && !imaged_has (&fl->imaged, b->blk)) {
     if (!SABOTAGE (no_undo))
       (void) undo_image (fl, b, false);
@@ -284,35 +289,33 @@ flush_durable (struct flush *fl)
   return atomic_load (&fl->durable_lsn);
 }
 
-/* Until *reached, which the commit's thread moves, is at lsn. */
+/* Until *reached is at lsn: by a pass of one's own, if no other is under way.
+ */
 static int
-wait_lsn (struct flush *fl, uint64_t lsn, _Atomic uint64_t *reached,
-          uint64_t *want)
+wait_lsn (struct flush *fl, uint64_t lsn, _Atomic uint64_t *reached)
 {
   if (atomic_load (reached) >= lsn)
     return flush_failed (fl) ? EIO : 0;
-  if (!fl->started)
-    return commit_pass (fl, true, reached == &fl->durable_lsn);
   LOCK_SCOPE (&fl->want_lock);
-  *want = max_u64 (*want, lsn);
-  cond_broadcast (&fl->commit_wanted);
-  while (atomic_load (reached) < lsn && !flush_failed (fl))
-    cond_wait (&fl->progress, &fl->want_lock);
+  while (atomic_load (reached) < lsn && !flush_failed (fl)) {
+    if (fl->passing)
+      cond_wait (&fl->progress, &fl->want_lock);
+    else
+      (void) commit_pass (fl, true, reached == &fl->durable_lsn);
+  }
   return flush_failed (fl) ? EIO : 0;
 }
 
 int
 flush_commit (struct flush *fl, uint64_t lsn)
 {
-  if (SABOTAGE (ack_before_log))
-    return 0;
-  return wait_lsn (fl, lsn, &fl->durable_lsn, &fl->want_durable);
+  return wait_lsn (fl, lsn, &fl->durable_lsn);
 }
 
 int
 flush_written (struct flush *fl, uint64_t lsn)
 {
-  return wait_lsn (fl, lsn, &fl->written_lsn, &fl->want_written);
+  return wait_lsn (fl, lsn, &fl->written_lsn);
 }
 
 void
@@ -361,6 +364,13 @@ void
 flush_mark_volume (struct flush *fl, unsigned volume)
 {
   atomic_store (&fl->mark[volume], true);
+}
+
+void
+flush_wrote (struct flush *fl, unsigned volume, uint64_t bytes)
+{
+  atomic_fetch_add (&fl->bytes_direct, bytes);
+  flush_mark_volume (fl, volume);
 }
 
 /* ---- failing ---- */
@@ -452,6 +462,15 @@ make_memory (struct flush *fl)
   return 0;
 }
 
+void
+flush_reserve (struct flush *fl, uint64_t nr_nodes)
+{
+  /* 8: inner nodes of the table and of a few volumes' free maps. */
+  atomic_store (&fl->cut_reserve,
+                min_u64 (fl->freemap_nodes + nr_nodes + 8,
+                         bufs_dirty_max (fl->bs, BUF_META) / 2));
+}
+
 int
 flush_create (const struct flush_config *config, struct flush **flp)
 {
@@ -467,8 +486,8 @@ flush_create (const struct flush_config *config, struct flush **flp)
   fl->ring_first = root->ring_first;
   fl->ring_blocks = root->ring_blocks;
   memcpy (fl->uuid, root->uuid, sizeof fl->uuid);
-  fl->cut_reserve = min_u64 (count_freemap_nodes (root) + 8,
-                             bufs_dirty_max (fl->bs, BUF_META) / 2);
+  fl->freemap_nodes = count_freemap_nodes (root);
+  flush_reserve (fl, 0);
   init_locks (fl);
   err = make_memory (fl);
   if (err == 0)
@@ -568,6 +587,7 @@ flush_stat (struct flush *fl, struct flush_stat *st)
     .ring_blocks = fl->ring_blocks,
     .nr_commits = atomic_load (&fl->nr_commits),
     .nr_device_flushes = atomic_load (&fl->nr_flushes),
+    .bytes_direct = atomic_load (&fl->bytes_direct),
     .bytes_data = atomic_load (&fl->bytes_data),
     .bytes_log = atomic_load (&fl->bytes_log),
     .bytes_meta = atomic_load (&fl->bytes_meta),

@@ -75,6 +75,9 @@ extern void flush_destroy (struct flush *fl); /* NULL is fine */
  */
 extern int flush_set_staging (struct flush *fl, uint64_t id);
 
+/* A cut may change so many nodes beside the free map's. */
+extern void flush_reserve (struct flush *fl, uint64_t nr_nodes);
+
 /* ---- changes ---- */
 
 struct change {
@@ -143,6 +146,8 @@ extern int flush_run_cycle (struct flush *fl);
 
 /* A volume was written past the buffers: its next commit flushes it too. */
 extern void flush_mark_volume (struct flush *fl, unsigned volume);
+/* The same, for a client's data: so much of it. */
+extern void flush_wrote (struct flush *fl, unsigned volume, uint64_t bytes);
 
 /* One latch: the first caller's reason counts. */
 extern void flush_fail (struct flush *fl, const char *reason);
@@ -152,7 +157,8 @@ extern const char *flush_fail_reason (struct flush *fl);
 struct flush_stat {
   uint64_t cycle, epoch, tail_lsn, durable_lsn, redo_lsn, ring_blocks;
   uint64_t nr_commits, nr_cycles, nr_device_flushes;
-  uint64_t bytes_data, bytes_log, bytes_meta; /* written to volumes */
+  /* Written to volumes; direct: past the buffers. */
+  uint64_t bytes_direct, bytes_data, bytes_log, bytes_meta;
 };
 extern void flush_stat (struct flush *fl, struct flush_stat *st);
 

@@ -135,6 +135,7 @@ recover_look (struct volume *v, const struct disk_super *root,
 
   *look =
       (struct recover_look){ .first = root->redo_lsn, .end = root->redo_lsn };
+  look->epoch = root->redo_epoch;
   look->mark = max_u64 (root->durable_lsn, root->redo_lsn);
   r.buf = aligned_alloc (BUF_BYTES, LOOK_BLOCKS * BUF_BYTES);
   if (r.buf == NULL)

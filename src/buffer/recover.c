@@ -122,7 +122,7 @@ replay_staging (struct recover *rc, struct staging *old)
 {
   int err;
 
-  if (old == NULL)
+  if (old == NULL || SABOTAGE (forget_staging))
     return 0;
   err = staging_each (old, replay_one, rc);
   if (err)
@@ -189,7 +189,10 @@ undo_all (struct recover *rc)
   for (uint64_t lsn = rc->end; lsn > rc->first && err == 0; lsn--) {
     const struct disk_log *log;
 
-    err = recover_log (rc, lsn - 1, true, &log);
+    uint64_t at =
+        SABOTAGE (undo_forwards) ? rc->first + rc->end - lsn : lsn - 1;
+
+    err = recover_log (rc, at, true, &log);
     if (err == 0 && log->kind == DISK_LOG_UNDO)
       err = undo_one (rc, log);
   }
@@ -269,7 +272,7 @@ redo_rec (struct recover *rc, struct change *ch, const struct disk_log *log,
   }
   if (above && is_page_rec (rec))
     return recover_gather (rc, rec, more);
-  if (above && rec->type == DISK_REC_UNNODE) {
+  if (above && rec->type == DISK_REC_UNNODE && !SABOTAGE (unnode_at_once)) {
     rc->late[rc->nr_late++] = *rec;
     return 0;
   }
@@ -381,7 +384,8 @@ attach (struct recover *rc)
   int err;
 
   for (unsigned i = 0; i < fl->config.nr_volumes; i++)
-    flush_mark_volume (fl, i);
+    if (!SABOTAGE (no_open_flush))
+      flush_mark_volume (fl, i);
   err = commit_flush_volumes (fl);
   if (err)
     return err;

@@ -46,7 +46,7 @@ extern int recover_run (struct flush *fl, struct supers *supers,
 /* The log as recovery would find it. */
 struct recover_look {
   uint64_t first, end, mark; /* redo_lsn; end; durable up to here */
-  uint64_t epoch;            /* the highest in [first, end); 0: none */
+  uint64_t epoch; /* the highest in [first, end), at least redo_epoch */
   uint64_t nr_images, nr_records;
   uint64_t nr_dropped; /* good blocks behind the end: they do not count */
   const char *wrong;   /* NULL, or what is wrong with block wrong_lsn */

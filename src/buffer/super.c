@@ -40,6 +40,7 @@
 
 #include "crc32c.h"
 #include "super-impl.h"
+#include "sabotage.h"
 
 #define DIRTY_MAX (UINT64_C (1) << 32)
 
@@ -547,6 +548,12 @@ attach_peers (struct supers *s, void *page)
 {
   int err = 0;
 
+  if (SABOTAGE (root_before_peers)) {
+    s->root.epoch++;
+    err = supers_write_root (s, page);
+    s->root.epoch--;
+  }
+
   for (unsigned i = 1; i < s->nr_volumes && err == 0; i++) {
     s->peers[i].epoch = s->root.epoch + 1;
     err = super_put (s->volumes[i], &s->peers[i], page);
@@ -564,7 +571,8 @@ supers_attach (struct supers *s, void *page)
 
   if (err != 0)
     return err;
-  s->root.epoch++;
+  if (!SABOTAGE (same_epoch))
+    s->root.epoch++;
   s->root.state = DISK_IN_USE;
   err = supers_write_root (s, page);
   if (err == 0)

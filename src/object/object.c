@@ -243,6 +243,8 @@ object_fence (struct object *o)
   }
 }
 
+const char object_unread[] = "object: its map cannot be read";
+
 const char *
 object_check (struct object *o)
 {
@@ -256,7 +258,7 @@ object_check (struct object *o)
       break;
     pgno = max_u64 (pgno, next * SHARD_PAGES);
     if (o->ops->lookup (o->map, pgno, o->nr_pages - pgno, &run, NULL) != 0)
-      return "object: its map cannot be read";
+      return object_unread;
     if (swmeta_kind (run.word) == SWMETA_BLOCK)
       nr_mapped += run.nr_pages;
     else if (swmeta_kind (run.word) == SWMETA_ZERO)

@@ -89,7 +89,10 @@ extern uint64_t object_nr_reserved (const struct object *o); /* promised only */
  */
 extern void object_fence (struct object *o);
 
-/* Walk the map and recount; nobody is at work.  NULL, or what is wrong. */
+/* Walk the map and recount; nobody is at work.  NULL, or what is wrong:
+ * object_unread if the medium does not give the map.
+ */
 extern const char *object_check (struct object *o);
+extern const char object_unread[];
 
 #endif /* FARPAGE_OBJECT_H */

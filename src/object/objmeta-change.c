@@ -282,6 +282,8 @@ unmake_empty (struct objmeta *m, struct change *ch, struct part *part,
 {
   bool any = false;
 
+  if (atomic_load (&m->keeps_nodes))
+    return;
   for (unsigned i = 0; i < n; i++) {
     any = any || part[i].leaf != NULL;
     if (!is_empty_leaf (&part[i]))

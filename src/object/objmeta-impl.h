@@ -12,10 +12,11 @@ _Static_assert(SHARD_LEAVES == 2, "a change has two parts");
 
 struct objmeta {
   struct tree tree;
-  struct freemap *fm; /* [const] */
-  struct parked *pk;  /* [const] once in use */
-  pgno_t nr_pages;    /* [const] */
-  bool root_changed;  /* [tree.lock] since objmeta_root () */
+  struct freemap *fm;      /* [const] */
+  struct parked *pk;       /* [const] once in use */
+  pgno_t nr_pages;         /* [const] */
+  bool root_changed;       /* [tree.lock] since objmeta_root () */
+  atomic_bool keeps_nodes; /* of a reserved object: they are promised to it */
 };
 
 /* Pages of one leaf. */

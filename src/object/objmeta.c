@@ -15,7 +15,8 @@
  * I2. A record MAP, ZERO or FREE says all that was changed: redoing the records
  *     of a shard in their order makes the same entries.
  * I3. An empty leaf stays only where a crash left it, until the next removal
- *     there.
+ *     there; and in a reserved object while it lives: nodes that it has had are
+ *     promised to it, and others' charges could not be had back.
  *
  * Nothing that was read is believed: a word must be of a known kind, its block
  * inside its volume, nr_used possible; else EIO and a line in the log.
@@ -317,9 +318,19 @@ objmeta_create (struct bufs *bs, struct flush *fl, struct freemap *fm,
   atomic_store (&m->tree.nr_nodes, entry->nr_nodes);
   m->fm = fm;
   m->pk = pk;
+  atomic_init (&m->keeps_nodes, entry->state == DISK_OBJECT_LIVE &&
+                                    (entry->flags & DISK_OBJECT_RESERVED));
   m->nr_pages = nr_pages;
   *mapp = m;
   return 0;
+}
+
+void
+objmeta_let_go (void *map)
+{
+  struct objmeta *m = map;
+
+  atomic_store (&m->keeps_nodes, false);
 }
 
 void
@@ -337,6 +348,15 @@ durable_destroy (void *map)
 
   tree_fini (&m->tree);
   free (m);
+}
+
+bool
+objmeta_has_changed (void *map)
+{
+  struct objmeta *m = map;
+
+  LOCK_SCOPE (&m->tree.lock);
+  return m->root_changed;
 }
 
 bool

@@ -37,6 +37,8 @@ extern const struct map_ops map_durable_ops;
 extern int objmeta_create (struct bufs *bs, struct flush *fl,
                            struct freemap *fm, struct parked *pk,
                            const struct disk_object *entry, void **mapp);
+/* The object is being removed: its nodes go with its pages. */
+extern void objmeta_let_go (void *map);
 /* A map that recovery made, before there was pk.  Nobody uses it yet. */
 extern void objmeta_set_parked (void *map, struct parked *pk);
 /* For the table, at a cut: has the root changed since the last call, and the
@@ -44,6 +46,9 @@ extern void objmeta_set_parked (void *map, struct parked *pk);
  */
 extern bool objmeta_root (void *map, struct disk_pointer *root,
                           uint64_t *nr_nodes);
+
+/* Has it changed since the last objmeta_root ()? */
+extern bool objmeta_has_changed (void *map);
 
 /* How many nodes the map has now. */
 extern uint64_t objmeta_nr_nodes (void *map);

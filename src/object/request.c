@@ -27,6 +27,7 @@
 #include <config.h>
 
 #include "request.h"
+#include "sabotage.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -137,7 +138,7 @@ wait_for_reply (struct object *o, bool fua)
 {
   if (!object_is_durable (o))
     return 0;
-  if (fua || o->strict)
+  if ((fua || o->strict) && !SABOTAGE (ack_before_log))
     return flush_commit (o->fl, flush_tail (o->fl));
   return o->staged ? 0 : flush_written (o->fl, flush_tail (o->fl));
 }

@@ -169,8 +169,8 @@ child_end (struct slice *s, const struct child *c)
   int err = io_error (&c->io);
 
   if (err == 0 && object_is_durable (s->o))
-    flush_mark_volume (s->o->fl,
-                       blkno_volume (swmeta_blkno (s->ents[c->first].word)));
+    flush_wrote (s->o->fl, blkno_volume (swmeta_blkno (s->ents[c->first].word)),
+                 (uint64_t) (c->end - c->first) << PAGE_SHIFT);
   return err;
 }
 

@@ -95,6 +95,7 @@ test_roots (void **state)
 {
   struct world *w = world_create (16 * MIB);
   struct disk_object old;
+  uint64_t lsn;
 
   UNUSED (state);
   w->cuts_roots = true;
@@ -120,6 +121,12 @@ test_roots (void **state)
   w->model[7] = old;
   compare (w, true);
   reopen (w, true);
+  /* One that takes a place over. */
+  assert_true (w->model[8].root.blk > 0);
+  w->model[8] = entry_of (w->id_max + 1, 4 * MIB);
+  assert_int_equal (objtable_put (w->ot, 8, &w->model[8], &lsn), 0);
+  compare (w, true);
+  reopen (w, false);
   world_destroy (w);
 }
 

@@ -141,6 +141,9 @@ redo_object (void *arg, struct change *ch, const struct disk_rec *rec,
 {
   struct world *w = arg;
 
+  /* What is the cuts' is not in the log. */
+  assert_int_equal (entry->root.blk, 0);
+  assert_int_equal (entry->nr_mapped + entry->nr_zero + entry->nr_nodes, 0);
   return objtable_redo (w->ot, ch, rec, entry);
 }
 

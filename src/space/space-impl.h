@@ -54,6 +54,8 @@ struct space {
   unsigned nr_charge_waiters;   /* [lock] */
   enum space_level told;        /* [lock] */
   bool telling;                 /* [lock] somebody is in on_level */
+  unsigned nr_retired_runs;     /* [lock] in retired */
+  struct space_run retired[SPACE_RETIRED_LISTED]; /* [lock] */
   struct lane lanes[SPACE_LANES];
   struct space_volume volumes[];
 };

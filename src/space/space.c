@@ -58,7 +58,8 @@
 #define ALLOC_NAP_NS       (100 * 1000)
 #define ALLOC_WAIT_NS      (3 * NS_PER_S)
 #define HISTOGRAM_BLOCKS   (UINT64_C (1) << 20) /* looked at under one lock */
-#define TRIM_BLOCKS        SHARD_PAGES /* what a sparse volume gives back */
+#define TRIM_BLOCKS        16u         /* what a sparse volume gives back */
+#define TRIM_BLOCKS_MAX    SHARD_PAGES /* at a time */
 
 static struct log_limit no_block_limit;
 
@@ -198,36 +199,50 @@ space_alloc (struct space *sp, uint64_t hint, uint64_t want,
   return 0;
 }
 
-/* A run came free on a sparse volume: what whole 2 MiB windows it touches
- * have become free go back to the medium.  A window is taken from the blist
- * while that is done, so that nobody is given a block of it.  *done is the
+/* Take the windows from w on that are free, up to the one before end, from the
+ * blist, so that nobody is given a block of them.  Returns how many.
+ */
+static uint64_t
+take_windows (struct space_volume *sv, uint64_t w, uint64_t end)
+{
+  uint64_t nr = 0, taken;
+
+  end = min_u64 (end, w + TRIM_BLOCKS_MAX / TRIM_BLOCKS);
+  LOCK_SCOPE (&sv->lock);
+  while (w + nr < end &&
+         blist_is_free (sv->bl, (w + nr) * TRIM_BLOCKS, TRIM_BLOCKS))
+    nr++;
+  if (nr > 0)
+    blist_fill (sv->bl, w * TRIM_BLOCKS, nr * TRIM_BLOCKS, &taken);
+  atomic_store (&sv->nr_free, blist_nr_free (sv->bl));
+  return nr;
+}
+
+/* A run came free on a sparse volume: what whole 64 KiB windows it touches
+ * have become free go back to the medium, neighbours together.  *done is the
  * last window given back: the next run may lie in it too.
  */
 static void
 give_back (struct space_volume *sv, const struct space_run *run, uint64_t *done)
 {
-  uint64_t first = blkno_place (run->blk) / TRIM_BLOCKS;
-  uint64_t last = (blkno_place (run->blk) + run->nr - 1) / TRIM_BLOCKS;
-  uint64_t taken;
+  uint64_t w = blkno_place (run->blk) / TRIM_BLOCKS;
+  uint64_t end = (blkno_place (run->blk) + run->nr - 1) / TRIM_BLOCKS + 1;
 
-  for (uint64_t w = first; w <= last; w++) {
-    if (w == *done)
+  while (w < end) {
+    uint64_t nr = w == *done ? 0 : take_windows (sv, w, end);
+
+    if (nr == 0) {
+      w++;
       continue;
-    lock_acquire (&sv->lock);
-    bool is_free = blist_is_free (sv->bl, w * TRIM_BLOCKS, TRIM_BLOCKS);
-    if (is_free)
-      blist_fill (sv->bl, w * TRIM_BLOCKS, TRIM_BLOCKS, &taken);
-    atomic_store (&sv->nr_free, blist_nr_free (sv->bl));
-    lock_release (&sv->lock);
-    if (!is_free)
-      continue;
-    *done = w;
+    }
     volume_trim (sv->volume, w * TRIM_BLOCKS * PAGE_BYTES,
-                 (uint64_t) TRIM_BLOCKS * PAGE_BYTES);
+                 nr * TRIM_BLOCKS * PAGE_BYTES);
     lock_acquire (&sv->lock);
-    blist_free (sv->bl, w * TRIM_BLOCKS, TRIM_BLOCKS);
+    blist_free (sv->bl, w * TRIM_BLOCKS, nr * TRIM_BLOCKS);
     atomic_store (&sv->nr_free, blist_nr_free (sv->bl));
     lock_release (&sv->lock);
+    w += nr;
+    *done = w - 1;
   }
 }
 
@@ -324,6 +339,18 @@ space_retire (struct space *sp, const struct space_run *run)
       return;
     }
   } while (!atomic_compare_exchange_weak (&sp->nr_retired, &nr, nr + run->nr));
+
+  LOCK_SCOPE (&sp->lock);
+  if (sp->nr_retired_runs < SPACE_RETIRED_LISTED)
+    sp->retired[sp->nr_retired_runs++] = *run;
+}
+
+unsigned
+space_retired (struct space *sp, struct space_run runs[SPACE_RETIRED_LISTED])
+{
+  LOCK_SCOPE (&sp->lock);
+  memcpy (runs, sp->retired, sp->nr_retired_runs * sizeof *runs);
+  return sp->nr_retired_runs;
 }
 
 void

@@ -151,6 +151,13 @@ extern void space_free (struct space *sp, uint64_t hint,
  */
 extern void space_retire (struct space *sp, const struct space_run *run);
 
+/* The runs that were retired, the first of them if they are more than that.
+ * Lock: none of rank LOCK_SPACE or above held.
+ */
+#define SPACE_RETIRED_LISTED 256u
+extern unsigned space_retired (struct space *sp,
+                               struct space_run runs[SPACE_RETIRED_LISTED]);
+
 /* Give back to the blists what lanes hold; for idle moments and statistics. */
 extern void space_drain (struct space *sp);
 

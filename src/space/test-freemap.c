@@ -1,245 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The free map against a plain array of who is in use.
- *
- * Pages stand for blocks here: place p of volume v is page p of object FIRST +
- * v, which is "zero" while the block is in use and a hole while it is not.  So
- * the log has records that redo what was noted, as those of maps do.
+/* What the free map says: after folds, cycles, clean ends and kills, and when
+ * it is told wrong things or read from a damaged medium.  Room for notes, and
+ * threads, are in test-freemap-room.c.
  */
 
 #include <config.h>
 
-#include "test-books.h"
+#include "test-freemap.h"
 
-#include <pthread.h>
-
-#define FIRST DISK_TREE_FIRST
-
-struct world {
-  struct books b;
-  unsigned char *used[BOOKS_VOLUMES]; /* the model: a byte a block */
-  uint64_t nr_blocks[BOOKS_VOLUMES];
-  uint64_t first[BOOKS_VOLUMES], end[BOOKS_VOLUMES];
-  unsigned nr_cuts;
-};
-
-/* ---- what the flusher and recovery ask ---- */
-
-static int
-before_cut (void *arg)
-{
-  struct world *w = arg;
-
-  return freemap_before_cut (w->b.fm);
-}
-
-static int
-cut (void *arg, struct change *ch, struct disk_super *root)
-{
-  struct world *w = arg;
-  struct freemap_stat st;
-  int err = freemap_cut (w->b.fm, ch, root);
-
-  freemap_stat (w->b.fm, &st);
-  assert_true (err != 0 || st.nr_noted == 0);
-  w->nr_cuts++;
-  return err;
-}
-
-static void
-nothing (void *arg, uint64_t n)
-{
-  UNUSED (arg);
-  UNUSED (n);
-}
-
-static const struct flush_ops flush_ops = {
-  .before_cut = before_cut, .cut = cut, .durable = nothing, .retired = nothing
-};
-
-/* The model becomes what UNDO has left; REDO brings it to the log's end. */
-static int
-set_model (void *arg, const struct space_run *run)
-{
-  struct world *w = arg;
-
-  memset (w->used[blkno_volume (run->blk)] + blkno_place (run->blk), 1,
-          run->nr);
-  return 0;
-}
-
-static int
-begin (void *arg, const struct disk_super *root)
-{
-  struct world *w = arg;
-  int err = freemap_create (w->b.bs, w->b.fl, root, &w->b.fm);
-
-  for (unsigned v = 0; v < w->b.nr_volumes && err == 0; v++) {
-    memset (w->used[v], 0, w->nr_blocks[v]);
-    err = freemap_each (w->b.fm, v, set_model, w);
-  }
-  return err;
-}
-
-static int
-redo (void *arg, struct change *ch, const struct disk_rec *rec,
-      const uint32_t *crc)
-{
-  struct world *w = arg;
-  unsigned v = (unsigned) (rec->object - FIRST);
-  unsigned char used = rec->type == DISK_REC_ZERO;
-
-  UNUSED (ch);
-  UNUSED (crc);
-  for (uint64_t i = rec->pgno; i < rec->pgno + rec->nr; i++) {
-    struct space_run run = { blkno_make (v, i), 1 };
-
-    if (w->used[v][i] != used)
-      freemap_note (w->b.fm, &run, used);
-    w->used[v][i] = used;
-  }
-  return 0;
-}
-
-static int
-redo_none (void *arg, struct change *ch, const struct disk_rec *rec)
-{
-  UNUSED (arg);
-  UNUSED (ch);
-  UNUSED (rec);
-  return EIO;
-}
-
-static int
-redo_no_object (void *arg, struct change *ch, const struct disk_rec *rec,
-                const struct disk_object *entry)
-{
-  UNUSED (entry);
-  return redo_none (arg, ch, rec);
-}
-
-static const struct recover_ops recover_ops = {
-  .begin = begin, .node = redo_none, .object = redo_no_object, .map = redo
-};
-
-/* ---- a world ---- */
-
-static void
-world_create (struct world *w, const uint64_t *sizes, unsigned nr,
-              uint64_t nr_buffers)
-{
-  memset (w, 0, sizeof *w);
-  w->b = (struct books){ .nr_buffers = nr_buffers,
-                         .flush_ops = &flush_ops,
-                         .recover_ops = &recover_ops,
-                         .arg = w };
-  test_log_forget ();
-  for (unsigned v = 0; v < nr; v++) {
-    w->nr_blocks[v] = sizes[v] / PAGE_BYTES;
-    w->used[v] = calloc (w->nr_blocks[v], 1);
-    assert_non_null (w->used[v]);
-  }
-  books_create (&w->b, sizes, nr);
-  books_open (&w->b);
-  for (unsigned v = 0; v < nr; v++) {
-    w->first[v] = super_first_block (&w->b.s.root, v);
-    w->end[v] = w->nr_blocks[v] - 2;
-  }
-}
-
-static void
-world_drop (struct world *w)
-{
-  books_drop (&w->b);
-  books_destroy (&w->b);
-  for (unsigned v = 0; v < w->b.nr_volumes; v++)
-    free (w->used[v]);
-}
-
-/* 64 MiB and 400 MiB: one leaf, and four. */
-static void
-world_small (struct world *w)
-{
-  world_create (w, (uint64_t[]){ 64 * MIB, 400 * MIB }, 2, BUFS_MIN);
-}
-
-struct each {
-  struct world *w;
-  uint64_t next[BOOKS_VOLUMES]; /* nothing below is still to be told */
-};
-
-static int
-compare_run (void *arg, const struct space_run *run)
-{
-  struct each *e = arg;
-  unsigned v = blkno_volume (run->blk);
-  uint64_t place = blkno_place (run->blk);
-
-  assert_true (run->nr > 0);
-  assert_true (e->next[v] == 0 || place > e->next[v]); /* whole, and rising */
-  for (; e->next[v] < place; e->next[v]++)
-    if (e->w->used[v][e->next[v]])
-      fail_msg ("volume %u: block %" PRIu64 " is used, and not told", v,
-                e->next[v]);
-  for (; e->next[v] < place + run->nr; e->next[v]++)
-    if (!e->w->used[v][e->next[v]])
-      fail_msg ("volume %u: block %" PRIu64 " is told, and free", v,
-                e->next[v]);
-  return 0;
-}
-
-/* What is folded is what the model has; nothing is noted. */
-static void
-compare (struct world *w)
-{
-  struct each e = { .w = w };
-  struct freemap_stat st;
-
-  for (unsigned v = 0; v < w->b.nr_volumes; v++) {
-    assert_int_equal (freemap_each (w->b.fm, v, compare_run, &e), 0);
-    for (; e.next[v] < w->nr_blocks[v]; e.next[v]++)
-      if (w->used[v][e.next[v]])
-        fail_msg ("volume %u: block %" PRIu64 " is used, and not told", v,
-                  e.next[v]);
-  }
-  freemap_stat (w->b.fm, &st);
-  assert_int_equal (st.nr_wrong, 0);
-}
-
-static void
-reopen (struct world *w, bool clean)
-{
-  if (clean)
-    assert_int_equal (flush_close (w->b.fl), 0);
-  else
-    assert_int_equal (flush_commit (w->b.fl, flush_tail (w->b.fl)), 0);
-  books_drop (&w->b);
-  books_open (&w->b);
-}
-
-/* Note a run, and log it, in a change: what maps do. */
-static void
-change_run (struct world *w, unsigned v, uint64_t place, uint64_t nr, bool used)
-{
-  struct space_run run = { blkno_make (v, place), nr };
-  struct change ch;
-
-  assert_int_equal (freemap_enter (w->b.fm), 0);
-  assert_int_equal (change_begin (w->b.fl, 1, &ch), 0);
-  freemap_note (w->b.fm, &run, used);
-  for (uint64_t i = 0; i < nr; i += SHARD_PAGES) {
-    struct disk_rec rec = { .type = used ? DISK_REC_ZERO : DISK_REC_FREE,
-                            .object = FIRST + v,
-                            .pgno = place + i,
-                            .nr = (uint32_t) min_u64 (SHARD_PAGES, nr - i) };
-
-    undo_append (w->b.fl, &ch, &rec, NULL, 0);
-  }
-  memset (w->used[v] + place, used, nr);
-  change_end (w->b.fl, &ch);
-  freemap_leave (w->b.fm);
-}
-
-/* ---- tests ---- */
+/* ---- what it says ---- */
 
 /* A new store has nothing in use that counts. */
 static void
@@ -317,12 +86,6 @@ test_order (void **state)
   reopen (&w, true);
   compare (&w);
   world_drop (&w);
-}
-
-static void
-note (struct world *w, uint64_t blk, uint64_t nr, bool used)
-{
-  freemap_note (w->b.fm, &(struct space_run){ blk, nr }, used);
 }
 
 /* Bits that are so already, and blocks that cannot be, are counted and told;
@@ -432,90 +195,6 @@ test_large (void **state)
   world_drop (&w);
 }
 
-/* ---- room ---- */
-
-/* Whoever enters folds when much is noted. */
-static void
-test_room (void **state)
-{
-  struct freemap_stat st;
-  struct world w;
-  uint64_t most = 0;
-
-  UNUSED (state);
-  world_small (&w);
-  for (uint64_t i = 0; i < 99000; i++) {
-    change_run (&w, 1, w.first[1] + i, 1, true);
-    if (i > 0) /* nothing joins */
-      change_run (&w, 1, w.first[1] + i - 1, 1, false);
-    freemap_stat (w.b.fm, &st);
-    most = max_u64 (most, st.nr_noted);
-  }
-  assert_in_range (most, 2000, FREEMAP_NOTED_MAX / 4 + 2);
-  reopen (&w, true);
-  compare (&w);
-  world_drop (&w);
-}
-
-struct enterer {
-  struct freemap *fm;
-  atomic_bool in;
-};
-
-static void *
-enter_thread (void *arg)
-{
-  struct enterer *t = arg;
-
-  assert_int_equal (freemap_enter (t->fm), 0);
-  atomic_store (&t->in, true);
-  return NULL;
-}
-
-/* There is room for all notes of all who are inside, and no more are. */
-static void
-test_inside (void **state)
-{
-  unsigned max = FREEMAP_NOTED_MAX / FREEMAP_NOTES_MAX;
-  struct enterer t = { 0 };
-  struct world w;
-  pthread_t thread;
-
-  UNUSED (state);
-  world_small (&w);
-  t.fm = w.b.fm;
-  for (unsigned i = 0; i < max; i++)
-    assert_int_equal (freemap_enter (w.b.fm), 0);
-  for (uint64_t i = 0; i < max * FREEMAP_NOTES_MAX; i++)
-    note (&w, blkno_make (1, w.first[1] + (i * 3 / 2) % 90000 + i % 2), 1,
-          i / 60000 % 2 == 0);
-  assert_false (flush_failed (w.b.fl));
-  assert_int_equal (freemap_before_cut (w.b.fm), 0);
-  pthread_create (&thread, NULL, enter_thread, &t);
-  nanosleep (&(struct timespec){ .tv_nsec = 50 * 1000 * 1000 }, NULL);
-  assert_false (atomic_load (&t.in));
-  freemap_leave (w.b.fm);
-  pthread_join (thread, NULL);
-  assert_true (atomic_load (&t.in));
-  world_drop (&w);
-}
-
-/* More than there is room for: the store fails, before a block is lost. */
-static void
-test_overflow (void **state)
-{
-  struct world w;
-
-  UNUSED (state);
-  world_small (&w);
-  for (uint64_t i = 0; i <= FREEMAP_NOTED_MAX && !flush_failed (w.b.fl); i++)
-    note (&w, blkno_make (1, w.first[1] + i % 2), 1, i / 2 % 2 == 0);
-  for (uint64_t i = 0; i <= FREEMAP_NOTED_MAX && !flush_failed (w.b.fl); i++)
-    note (&w, blkno_make (1, w.first[1]), 1, i % 2 == 0);
-  assert_true (flush_failed (w.b.fl));
-  world_drop (&w);
-}
-
 /* ---- damage ---- */
 
 static uint64_t
@@ -600,63 +279,6 @@ test_damage (void **state)
   }
 }
 
-/* ---- threads ---- */
-
-#define THREADS 6
-#define CHANGES 15000
-
-struct changer {
-  struct world *w;
-  uint64_t seed;
-  unsigned nr;
-};
-
-/* Each has its own blocks, with others' between them. */
-static void *
-change_thread (void *arg)
-{
-  struct changer *c = arg;
-  struct world *w = c->w;
-
-  for (unsigned i = 0; i < CHANGES; i++) {
-    uint64_t room = (w->end[1] - w->first[1]) / (8 * THREADS);
-    uint64_t at = test_random (&c->seed) % room * THREADS + c->nr;
-    uint64_t place = w->first[1] + at * 8, nr = 1;
-    bool used = !w->used[1][place];
-
-    while (nr < 8 && w->used[1][place + nr] != used &&
-           test_random (&c->seed) % 4 != 0)
-      nr++;
-    change_run (w, 1, place, nr, used);
-  }
-  return NULL;
-}
-
-static void
-test_threads (void **state)
-{
-  uint64_t seed = test_seed ();
-  struct changer c[THREADS];
-  pthread_t thread[THREADS];
-  struct world w;
-
-  UNUSED (state);
-  world_small (&w);
-  for (unsigned round = 0; round < 2; round++) {
-    for (unsigned i = 0; i < THREADS; i++) {
-      c[i] = (struct changer){ &w, seed + i + round * THREADS, i };
-      pthread_create (&thread[i], NULL, change_thread, &c[i]);
-    }
-    for (unsigned i = 0; i < 20; i++)
-      assert_int_equal (flush_run_cycle (w.b.fl), 0);
-    for (unsigned i = 0; i < THREADS; i++)
-      pthread_join (thread[i], NULL);
-    reopen (&w, round == 0);
-    compare (&w);
-  }
-  world_drop (&w);
-}
-
 int
 main (void)
 {
@@ -667,12 +289,8 @@ main (void)
     cmocka_unit_test (test_wrong),
     cmocka_unit_test (test_random_changes),
     cmocka_unit_test (test_large),
-    cmocka_unit_test (test_room),
-    cmocka_unit_test (test_inside),
-    cmocka_unit_test (test_overflow),
     cmocka_unit_test (test_unreadable),
     cmocka_unit_test (test_damage),
-    cmocka_unit_test (test_threads),
   };
 
   log_set (test_log_keep, NULL);

@@ -17,7 +17,8 @@
 
 #define FAKES_MAX     4
 #define POOL_MAX      200000 /* blocks of a fake volume */
-#define WINDOW_BLOCKS 512u
+#define WINDOW_BLOCKS 16u
+#define TRIM_MAX      512u /* blocks at a time */
 #define SOON_NS       (50 * NS_PER_MS)
 #define LATE_NS       (120 * NS_PER_S)
 
@@ -60,7 +61,8 @@ fake_trim (struct volume *v, uint64_t off, uint64_t bytes)
   uint64_t end = (off + bytes) >> PAGE_SHIFT;
 
   atomic_fetch_add (&f->nr_trims, 1);
-  if (first % WINDOW_BLOCKS != 0 || end - first != WINDOW_BLOCKS)
+  if (first % WINDOW_BLOCKS != 0 || end % WINDOW_BLOCKS != 0 || end == first ||
+      end - first > TRIM_MAX)
     atomic_fetch_add (&f->bad, 1);
   for (uint64_t i = first; i < end; i++) {
     atomic_store (&f->trimming[i], 1);

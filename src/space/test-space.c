@@ -229,13 +229,18 @@ test_retire_runs (void **state)
   struct space_run run = pool_alloc (p, 1, 60);
   struct space_run small = pool_alloc (p, 1, 4);
   struct space_run large = pool_alloc (p, 1, 5);
+  struct space_run runs[SPACE_RETIRED_LISTED];
 
   UNUSED (state);
+  assert_int_equal (space_retired (p->sp, runs), 0);
   space_retire (p->sp, &run);
   space_retire (p->sp, &large);
   assert_int_equal (pool_stat (p).nr_retired, 60);
   space_retire (p->sp, &small);
   assert_int_equal (pool_stat (p).nr_retired, 64);
+  assert_int_equal (space_retired (p->sp, runs), 2);
+  assert_memory_equal (&runs[0], &run, sizeof run);
+  assert_memory_equal (&runs[1], &small, sizeof small);
   pool_disown (p, &large);
   pool_check (p, 0);
   /* None of the retired ones is ever handed out. */
@@ -274,30 +279,33 @@ test_windows (void **state)
 static void
 test_window_once (void **state)
 {
-  struct space_run runs[WINDOW_BLOCKS / 8];
-  struct pool *p = pool_open ((uint64_t[]){ WINDOW_BLOCKS, 0 }, 0, true);
+  struct space_run runs[TRIM_MAX];
+  struct pool *p = pool_open ((uint64_t[]){ TRIM_MAX, 0 }, 0, true);
+  unsigned nr = 0;
 
   UNUSED (state);
-  for (unsigned i = 0; i < WINDOW_BLOCKS / 8; i++)
-    runs[i] = pool_alloc (p, 1, 8);
+  for (uint64_t nr_blocks = 0; nr_blocks < TRIM_MAX; nr_blocks += runs[nr++].nr)
+    runs[nr] = pool_alloc (p, 1, 2);
   for (unsigned k = 0; k < 2; k++) /* even ones, then odd: none merge */
-    for (unsigned i = k; i < WINDOW_BLOCKS / 8; i += 2)
-      pool_free (p, 1, runs[i]);
+    for (unsigned i = k; i < nr; i += 2)
+      if (runs[i].blk / WINDOW_BLOCKS == 3 ||
+          (runs[i].blk + runs[i].nr - 1) / WINDOW_BLOCKS == 3)
+        pool_free (p, 1, runs[i]);
   space_drain (p->sp);
   assert_int_equal (atomic_load (&p->fake[0].nr_trims), 1);
   pool_close (p);
 }
 
-/* A large run does not wait in a lane for others. */
+/* A large run does not wait in a lane for others, and goes back as one. */
 static void
 test_window_at_once (void **state)
 {
-  struct pool *p = pool_open ((uint64_t[]){ 2 * WINDOW_BLOCKS, 0 }, 0, true);
-  struct space_run run = { 0, WINDOW_BLOCKS };
-  struct space_run small = { WINDOW_BLOCKS, 1 };
+  struct pool *p = pool_open ((uint64_t[]){ 2 * TRIM_MAX, 0 }, 0, true);
+  struct space_run run = { 0, TRIM_MAX };
+  struct space_run small = { TRIM_MAX, 1 };
 
   UNUSED (state);
-  for (uint64_t nr = 0; nr < 2 * WINDOW_BLOCKS;)
+  for (uint64_t nr = 0; nr < 2 * TRIM_MAX;)
     nr += pool_alloc (p, 1, 256).nr;
   pool_disown (p, &run);
   pool_disown (p, &small);
@@ -321,13 +329,13 @@ let_go_thread (void *arg)
   return NULL;
 }
 
-/* While a window is under trim none of its blocks is handed out; a writer for
- * whom there is nothing else waits.
+/* While windows are under trim none of their blocks is handed out; a writer
+ * for whom there is nothing else waits.
  */
 static void
 test_under_trim (void **state)
 {
-  struct pool *p = pool_open ((uint64_t[]){ 2 * WINDOW_BLOCKS, 0 }, 0, true);
+  struct pool *p = pool_open ((uint64_t[]){ 2 * TRIM_MAX, 0 }, 0, true);
   struct fake *f = &p->fake[0];
   struct space_run run[8];
   pthread_t thread, other;
@@ -335,7 +343,7 @@ test_under_trim (void **state)
   uint64_t nr = 0;
 
   UNUSED (state);
-  for (unsigned i = 0; nr < 2 * WINDOW_BLOCKS; nr += run[i++].nr)
+  for (unsigned i = 0; nr < 2 * TRIM_MAX; nr += run[i++].nr)
     run[i] = pool_alloc (p, 1, 128);
   for (unsigned i = 0; i < 4; i++)
     pool_free (p, 1, run[i]);
@@ -343,12 +351,13 @@ test_under_trim (void **state)
   pthread_create (&thread, NULL, drain_thread, p->sp);
   while (atomic_load (&f->nr_held) == 0)
     nap_ns (NS_PER_MS);
-  /* The other window's blocks can be had. */
-  pool_free (p, 2, run[4]);
-  pool_free (p, 2, run[5]);
-  for (nr = 0; nr < 256; nr += got.nr)
+  /* The other blocks can be had. */
+  for (unsigned i = 4; i < 7; i++)
+    for (unsigned k = 0; k < 128; k += WINDOW_BLOCKS) /* no window is whole */
+      pool_free (p, 2, (struct space_run){ run[i].blk + k, WINDOW_BLOCKS - 1 });
+  for (nr = 0; nr < 3 * 8 * (WINDOW_BLOCKS - 1); nr += got.nr)
     got = pool_alloc (p, nr, 10);
-  /* Now there is nothing but the window. */
+  /* Now there is nothing but those under trim. */
   pthread_create (&other, NULL, let_go_thread, &f->hold);
   pool_alloc (p, 9, 10);
   pthread_join (thread, NULL);
@@ -379,10 +388,20 @@ test_memory_goes_back (void **state)
     vio_start (NULL, &io);
   }
   assert_int_equal (test_memfd_blocks (0), 32 * MIB / 512);
-  for (unsigned i = 0; i < 32; i += 2) /* half a window each: nothing */
-    space_free (sp, 1, &run[i], 1);
+  for (unsigned i = 0; i < 32; i += 2) {
+    struct space_run part = { run[i].blk + 1, run[i].nr - 1 };
+
+    space_free (sp, 1, &part, 1); /* its first window stays */
+  }
   space_drain (sp);
-  assert_int_equal (test_memfd_blocks (0), 32 * MIB / 512);
+  assert_int_equal (test_memfd_blocks (0), (16 + 1) * MIB / 512);
+  for (unsigned i = 0; i < 32; i += 2) {
+    struct space_run part = { run[i].blk, 1 };
+
+    space_free (sp, 1, &part, 1);
+  }
+  space_drain (sp);
+  assert_int_equal (test_memfd_blocks (0), 16 * MIB / 512);
   for (unsigned i = 1; i < 32; i += 2)
     space_free (sp, 1, &run[i], 1);
   space_drain (sp);

@@ -20,6 +20,7 @@
 #define PAGES_MAX  262144u /* gathered before they are read: 8 MiB */
 #define RUN_BLOCKS 256u
 #define DEPTH      VIO_MAX
+#define GAP        16u /* blocks that are read and not wanted, between two */
 
 struct page {
   uint64_t tree, blk;
@@ -73,7 +74,7 @@ verify_alone (struct check *c, const struct page *p, uint8_t *block)
     verify (c, p, block);
 }
 
-/* Pages from first on whose blocks follow each other, or are the same. */
+/* Pages from first on that go in one transfer. */
 static uint64_t
 run_length (const struct check_data *d, uint64_t first)
 {
@@ -81,7 +82,7 @@ run_length (const struct check_data *d, uint64_t first)
   uint64_t nr = 1;
 
   while (first + nr < d->nr && p[nr].blk - p->blk < RUN_BLOCKS &&
-         p[nr].blk - p[nr - 1].blk <= 1)
+         p[nr].blk - p[nr - 1].blk <= GAP)
     nr++;
   return nr;
 }
@@ -147,6 +148,14 @@ read_all (struct check *c)
   d->nr_done += d->nr;
   d->nr = 0;
   return err;
+}
+
+int
+check_data_tick (struct check *c)
+{
+  return c->data == NULL ? 0
+                         : check_tick (c, CHECK_PHASE_DATA, c->data->nr_done,
+                                       c->data->nr_all);
 }
 
 void

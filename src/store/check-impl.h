@@ -60,7 +60,7 @@ struct check {
   struct volume *volumes[DISK_VOLUMES]; /* the same, or overlays over them */
   bool overlaid;
   struct disk_super root;
-  struct disk_super peers[DISK_VOLUMES];             /* [0] is not used */
+  struct disk_super *peers; /* nr_volumes; [0] is not used */
   const char *slots[DISK_VOLUMES][DISK_SUPER_SLOTS]; /* what is wrong */
 
   enum check_pass pass;
@@ -77,6 +77,7 @@ struct check {
 
   struct disk_node *nodes; /* a buffer a level */
   struct check_data *data;
+  struct check_ahead *ahead; /* NULL: nothing is read ahead */
   uint64_t nr_walked, nr_to_walk;
   unsigned ticks;
   char text[512];
@@ -152,6 +153,16 @@ extern int check_walk (struct check_walk *w, struct disk_pointer *root);
 /* May META or DATA be there? */
 extern bool check_block_ok (const struct check *c, uint64_t blk);
 
+/* ---- check-ahead.c ---- */
+
+extern int check_ahead_begin (struct check *c);
+extern void check_ahead_end (struct check *c);
+/* Read all leaves that a node of level 1 points to. */
+extern void check_ahead_read (struct check *c,
+                              const struct disk_pointer child[DISK_FANOUT]);
+/* A block that was read so; false: read it. */
+extern bool check_ahead_take (struct check *c, uint64_t blk, void *to);
+
 /* ---- check-owner.c ---- */
 
 extern int check_owners_begin (struct check *c);
@@ -186,7 +197,8 @@ extern int check_freemaps (struct check *c);
 /* ---- check-data.c ---- */
 
 extern int check_pages (struct check *c);
-/* In PASS_DATA: a page to be read. */
+/* In PASS_DATA: progress; a page to be read. */
+extern int check_data_tick (struct check *c);
 extern void check_data_add (struct check *c, uint64_t tree, pgno_t pgno,
                             uint64_t blk, uint32_t crc);
 

@@ -41,9 +41,12 @@ tell_run (struct check *c, struct freemap_walk *f)
   at.repair = f->kind == CHECK_LOST ? "in use from now on"
               : c->maps_broken      ? NULL
                                     : "free from now on";
-  check_tell (c, f->kind, &at,
+  check_tell (c, f->kind, &at, "%s",
               f->kind == CHECK_LOST
                   ? "in use, and the free map says free: would be overwritten"
+              : c->maps_broken
+                  ? "nothing that can be read uses it, and the free map says "
+                    "in use"
                   : "nothing uses it, and the free map says in use");
   f->nr = 0;
 }

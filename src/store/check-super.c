@@ -18,7 +18,7 @@
 /* The volumes as they were given. */
 struct given {
   unsigned nr;
-  struct disk_super best[DISK_VOLUMES];
+  struct disk_super *best; /* nr */
   const char *errors[DISK_VOLUMES][DISK_SUPER_SLOTS];
   bool good[DISK_VOLUMES];
   bool no_store; /* what was given is not one store */
@@ -122,6 +122,11 @@ place_volume (struct check *c, struct given *g, unsigned i, unsigned first)
             "is of a store of %" PRIu32 " volumes, and %s of one of "
             "%" PRIu32,
             p->nr_volumes, w->name, q->nr_volumes);
+  else if (p->volume >= g->nr)
+    refuse (c, g, v,
+            "is volume %" PRIu32 " of a store of %" PRIu32
+            ", and %u are named (name all of them)",
+            p->volume, p->nr_volumes, g->nr);
   else if (c->bare[p->volume] != NULL)
     refuse (c, g, v,
             "is volume %" PRIu32 " of the store, and so is %s (name "
@@ -202,19 +207,22 @@ finish (struct check *c, const struct given *g)
 int
 check_supers (struct check *c)
 {
-  struct given *g = calloc (1, sizeof *g);
+  struct given g = { .nr = c->config->nr_volumes };
   int err;
 
-  if (g == NULL)
+  if (g.nr == 0 || g.nr > DISK_VOLUMES)
+    return EINVAL;
+  g.best = calloc (g.nr, sizeof *g.best);
+  c->peers = calloc (g.nr, sizeof *c->peers);
+  if (g.best == NULL || c->peers == NULL) {
+    free (g.best);
     return ENOMEM;
-  g->nr = c->config->nr_volumes;
-  if (g->nr == 0 || g->nr > DISK_VOLUMES)
-    g->no_store = true;
-  for (unsigned i = 0; i < g->nr && !(g->nr > DISK_VOLUMES); i++)
-    look_at_volume (c, g, i);
-  if (!g->no_store)
-    join (c, g);
-  err = g->no_store ? EINVAL : finish (c, g);
-  free (g);
+  }
+  for (unsigned i = 0; i < g.nr; i++)
+    look_at_volume (c, &g, i);
+  if (!g.no_store)
+    join (c, &g);
+  err = g.no_store ? EINVAL : finish (c, &g);
+  free (g.best);
   return err;
 }

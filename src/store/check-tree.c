@@ -112,7 +112,8 @@ load (struct check_walk *w, const struct step *s, struct disk_node *node)
           s->at->blk);
     return false;
   }
-  if (check_read (w->c, s->at->blk, node) != 0) {
+  if (!(s->level == 0 && check_ahead_take (w->c, s->at->blk, node)) &&
+      check_read (w->c, s->at->blk, node) != 0) {
     tell (w, s, "cannot be read");
     return false;
   }
@@ -172,6 +173,8 @@ children (struct check_walk *w, const struct step *s, struct disk_node *n,
 
   if (!check_all_zero (n->body + tail, DISK_NODE_BODY - tail))
     tell_node (w, s, CHECK_ENTRY, NULL, "has something behind its pointers");
+  if (s->level == 1)
+    check_ahead_read (w->c, child);
   for (unsigned i = 0; i < DISK_FANOUT; i++) {
     struct step below = { s->level - 1, (s->index << DISK_FANOUT_SHIFT) + i,
                           &child[i] };

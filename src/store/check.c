@@ -249,6 +249,8 @@ look_at_trees (struct check *c)
   c->pass = PASS_LOOK;
   err = check_owners_begin (c);
   if (err == 0)
+    err = check_ahead_begin (c);
+  if (err == 0)
     err = check_table (c);
   if (err == 0)
     err = check_maps (c);
@@ -297,9 +299,11 @@ check_end (struct check *c)
 {
   free_objects (c);
   check_owners_end (c);
+  check_ahead_end (c);
   for (unsigned i = 0; i < c->nr_volumes && c->overlaid; i++)
     if (c->volumes[i] != NULL)
       (void) volume_overlay_detach (c->volumes[i]);
+  free (c->peers);
   free (c->nodes);
   c->nodes = NULL;
 }

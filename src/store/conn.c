@@ -65,11 +65,17 @@ get_unnamed (struct store *s, const char *text, const struct export_name *name,
              struct export **xp)
 {
   struct export_config config = swap_config (s, name);
-  bool may_make = !name->has_instance && config.size_bytes != 0;
+  bool may_make =
+      !name->has_instance && config.size_bytes != 0 && !s->config.readonly;
   int err = export_get (s, name->name, may_make ? &config : NULL, false, xp);
 
   if (err == ENOENT && name->has_instance)
     return refuse_instance (s, text);
+  if (err == ENOENT && s->config.readonly)
+    return refuse (s, text,
+                   "the store is open read-only and has no such swap (start "
+                   "the server without readonly=yes)",
+                   err);
   if (err == ENOENT)
     return refuse (s, text,
                    "its size is not known (say swap/ID:SIZE, or start the "
@@ -194,7 +200,7 @@ store_connect (struct store *s, const char *export, bool readonly,
   c->s = s;
   c->x = x;
   c->peer = *peer;
-  atomic_store (&c->readonly, readonly);
+  atomic_store (&c->readonly, readonly || s->config.readonly);
   c->opened_ns = env_now_ns ();
   atomic_store (&c->last_ns, c->opened_ns);
   err = enlist (c);

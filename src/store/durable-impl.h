@@ -19,6 +19,8 @@ struct durable {
   struct freemap *fm;
   struct parked *pk;
   struct objtable *ot;
+  struct recover_report report; /* [const] of the open */
+  uint64_t recover_ns;          /* [const] it took that long */
   lock_t lock;
   struct dobject *objects;                /* [lock] all */
   struct dobject *by_id[DURABLE_BUCKETS]; /* [lock] */

@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "env.h"
+#include "sabotage.h"
 
 /* ---- the list ---- */
 
@@ -117,6 +118,8 @@ fill_entry (struct disk_object *entry, const char *name,
                  (config->reserved ? DISK_OBJECT_RESERVED : 0) |
                  (config->unnamed ? DISK_OBJECT_UNNAMED : 0);
   entry->height = objmeta_height (nr_pages);
+  if (config->unnamed) /* "swap/ID" is kept as "ID" */
+    name += strlen (SWAP_PREFIX);
   entry->name_bytes = (uint32_t) strlen (name);
   entry->created_s = env_wall_s ();
   memcpy (entry->name, name, entry->name_bytes);
@@ -128,7 +131,7 @@ put_entry (struct durable *d, uint64_t place, const struct disk_object *entry)
   uint64_t lsn;
   int err = objtable_put (d->ot, place, entry, &lsn);
 
-  return err ? err : flush_commit (d->fl, lsn);
+  return err || SABOTAGE (lazy_names) ? err : flush_commit (d->fl, lsn);
 }
 
 int
@@ -155,6 +158,7 @@ durable_create (struct durable *d, const char *name,
     dobject_free (dobj);
     return err;
   }
+  flush_reserve (d->fl, objtable_nr_nodes (d->ot));
   *dop = dobj;
   return 0;
 }
@@ -205,6 +209,7 @@ durable_remove (struct durable *d, struct dobject *dobj)
 {
   lock_acquire (&d->lock);
   dobj->entry.state = DISK_OBJECT_DYING;
+  objmeta_let_go (dobj->map);
   lock_release (&d->lock);
   return put_entry (d, dobj->place, &dobj->entry);
 }

@@ -26,15 +26,50 @@
 #include <string.h>
 
 #include "env.h"
+#include "sabotage.h"
+
+#define PLACES_AT_A_TIME 16u /* of objects begun before a cut */
 
 /* ---- the flusher's questions ---- */
 
+/* Places of objects that have changed and whose entries are not begun in this
+ * cycle yet; at most nr of them.
+ */
+static unsigned
+find_changed (struct durable *d, uint64_t *places, unsigned nr)
+{
+  uint64_t cycle = flush_cycle (d->fl);
+  unsigned n = 0;
+
+  LOCK_SCOPE (&d->lock);
+  for (struct dobject *o = d->objects; o != NULL && n < nr; o = o->next) {
+    if (o->map == NULL || o->begun_cycle == cycle ||
+        !objmeta_has_changed (o->map))
+      continue;
+    o->begun_cycle = cycle;
+    places[n++] = o->place;
+  }
+  return n;
+}
+
+/* The cut has no room to begin many nodes: most are begun here. */
 static int
 before_cut (void *arg)
 {
   struct durable *d = arg;
+  uint64_t places[PLACES_AT_A_TIME];
+  unsigned nr;
+  int err = freemap_before_cut (d->fm);
 
-  return freemap_before_cut (d->fm);
+  while (err == 0 && (nr = find_changed (d, places, PLACES_AT_A_TIME)) > 0) {
+    struct change ch;
+
+    change_begin_cut (d->fl, &ch);
+    for (unsigned i = 0; i < nr && err == 0; i++)
+      err = objtable_before_cut (d->ot, &ch, places[i]);
+    change_end (d->fl, &ch);
+  }
+  return err;
 }
 
 static void
@@ -157,14 +192,21 @@ make_space (struct store *s, struct durable *d)
   return space_create (&sc, &s->space);
 }
 
-/* Buffers, at least as many as a recovery may need. */
+static uint64_t
+nr_buffers_wanted (const struct durable *d)
+{
+  return max_u64 (d->s->config.cache_bytes / BUF_BYTES, BUFS_MIN);
+}
+
+/* At least as many as a recovery may need.  Those above what is wanted are in
+ * no share: what may be dirty, and so what the next recovery needs, is the same
+ * however often the store is opened.
+ */
 static uint64_t
 nr_buffers (const struct durable *d)
 {
-  uint64_t nr = d->s->config.cache_bytes / BUF_BYTES;
-
-  nr = max_u64 (nr, BUFS_MIN);
-  return max_u64 (nr, 2 * d->supers.root.dirty_max + BUFS_MIN);
+  return max_u64 (nr_buffers_wanted (d),
+                  2 * d->supers.root.dirty_max + BUFS_MIN);
 }
 
 static int
@@ -178,6 +220,7 @@ make_buffers (struct store *s, struct durable *d)
     .nr_volumes = s->nr_volumes,
     .uuid = d->supers.root.uuid,
     .cache_bytes = nr * BUF_BYTES,
+    .shares_bytes = nr_buffers_wanted (d) * BUF_BYTES,
     .wake = wake_writer,
     .arg = d,
   };
@@ -218,7 +261,7 @@ forget_objects (struct durable *d)
 }
 
 static void
-tell_report (const struct recover_report *r, uint64_t begin_ns)
+tell_report (const struct recover_report *r, uint64_t took_ns)
 {
   if (r->clean && r->nr_staged == 0)
     return;
@@ -226,15 +269,14 @@ tell_report (const struct recover_report *r, uint64_t begin_ns)
              "store: recovered in %" PRIu64 " ms: log %" PRIu64 " to %" PRIu64
              ", %" PRIu64 " nodes put back, %" PRIu64 " records done again, "
              "%" PRIu64 " pages looked at, %" PRIu64 " older ones kept",
-             (env_now_ns () - begin_ns) / NS_PER_MS, r->first_lsn, r->end_lsn,
-             r->nr_undone, r->nr_redone, r->nr_verified, r->nr_fallen);
+             took_ns / NS_PER_MS, r->first_lsn, r->end_lsn, r->nr_undone,
+             r->nr_redone, r->nr_verified, r->nr_fallen);
 }
 
 static int
 recover (struct store *s, struct durable *d)
 {
   uint64_t old_id = d->supers.root.staging, begin_ns = env_now_ns ();
-  struct recover_report report;
   struct staging *old = NULL;
   int err = 0;
 
@@ -243,18 +285,21 @@ recover (struct store *s, struct durable *d)
         staging_open (s->config.staging_dir, d->supers.root.uuid, old_id, &old);
   if (err == ENOENT)
     err = 0;
+  if (err == 0 && d->staging != NULL && SABOTAGE (publish_early))
+    err = staging_publish (d->staging);
   if (err == 0)
-    err =
-        recover_run (d->fl, &d->supers, old, &durable_recover_ops, d, &report);
+    err = recover_run (d->fl, &d->supers, old, &durable_recover_ops, d,
+                       &d->report);
   /* All that was in the old file is on the media. */
-  if (err == 0 && d->staging != NULL)
+  if (err == 0 && d->staging != NULL && !SABOTAGE (publish_early))
     err = staging_publish (d->staging);
   if (err == 0)
     err = flush_set_staging (d->fl,
                              d->staging != NULL ? staging_id (d->staging) : 0);
   staging_close (old, false);
+  d->recover_ns = env_now_ns () - begin_ns;
   if (err == 0)
-    tell_report (&report, begin_ns);
+    tell_report (&d->report, d->recover_ns);
   return err;
 }
 
@@ -335,6 +380,8 @@ durable_open (struct store *s)
       objmeta_set_parked (o->map, d->pk);
   if (err == 0)
     err = take_used (s, d);
+  if (err == 0)
+    flush_reserve (d->fl, objtable_nr_nodes (d->ot));
   return err;
 }
 
@@ -362,10 +409,10 @@ durable_close (struct durable *d)
   if (d == NULL)
     return;
   forget_objects (d);
+  flush_destroy (d->fl); /* its threads use all of the others */
   objtable_destroy (d->ot);
   freemap_destroy (d->fm);
   parked_destroy (d->pk);
-  flush_destroy (d->fl);
   bufs_destroy (d->bs);
   staging_close (d->staging, false);
   lock_destroy (&d->lock);

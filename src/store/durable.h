@@ -20,6 +20,7 @@ struct dobject {
   struct disk_object entry;   /* [durable.lock] but for root and counts */
   void *map;                  /* its durable map; NULL: not needed so far */
   struct object *o;           /* [durable.lock] who counts for it; NULL */
+  uint64_t begun_cycle;       /* the cycle its entry was last begun in */
   bool owned;                 /* o is to be destroyed with it */
   int64_t nr_mapped, nr_zero; /* while there is no object */
 };
@@ -36,6 +37,18 @@ extern int durable_start (struct durable *d);
  */
 extern int durable_stop (struct durable *d);
 extern void durable_close (struct durable *d); /* NULL is fine */
+
+/* ---- looking (durable-stat.c) ---- */
+
+extern void durable_stat (struct durable *d, struct durable_stat *st);
+/* NULL, or why it has failed. */
+extern const char *durable_fail_reason (struct durable *d);
+extern uint64_t durable_nr_parked_meta (struct durable *d);
+/* As store_each_bound (). */
+extern void durable_each_bound (struct durable *d,
+                                void (*fn) (void *arg, const char *name,
+                                            uint64_t used, uint64_t max),
+                                void *arg);
 
 extern bool durable_failed (struct durable *d);
 

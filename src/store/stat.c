@@ -3,7 +3,7 @@
 
 #include <config.h>
 
-#include "store-impl.h"
+#include "durable.h"
 
 #include <errno.h>
 #include <string.h>
@@ -32,6 +32,8 @@ stat_space (struct store *s, struct store_stat *st)
 
   space_stat (s->space, &ss);
   st->size_bytes = ss.nr_blocks << PAGE_SHIFT;
+  if (s->durable != NULL)
+    ss.nr_parked += durable_nr_parked_meta (s->durable);
   st->parked_bytes = ss.nr_parked << PAGE_SHIFT;
   st->free_bytes = ss.nr_charged < ss.nr_charge_max
                        ? (ss.nr_charge_max - ss.nr_charged) << PAGE_SHIFT
@@ -48,6 +50,9 @@ store_stat (struct store *s, struct store_stat *st)
 {
   memset (st, 0, sizeof *st);
   stat_space (s, st);
+  st->durability = store_durability_name (s);
+  st->failed = s->durable != NULL ? durable_fail_reason (s->durable) : NULL;
+  st->readonly = s->config.readonly;
   st->holding = atomic_load (&s->holding);
   st->uptime_ns = env_now_ns () - s->opened_ns;
 
@@ -65,6 +70,30 @@ store_stat (struct store *s, struct store_stat *st)
   add_counts (st->req, s->gone);
   for (struct conn *c = s->conns; c != NULL; c = c->next_store)
     add_counts (st->req, c->req);
+}
+
+bool
+store_durable_stat (struct store *s, struct durable_stat *st)
+{
+  if (s->durable == NULL)
+    return false;
+  memset (st, 0, sizeof *st);
+  durable_stat (s->durable, st);
+  return true;
+}
+
+void
+store_each_retired (struct store *s,
+                    void (*fn) (void *arg, const char *volume, uint64_t block,
+                                uint64_t nr),
+                    void *arg)
+{
+  struct space_run runs[SPACE_RETIRED_LISTED];
+  unsigned nr = space_retired (s->space, runs);
+
+  for (unsigned i = 0; i < nr; i++)
+    fn (arg, space_volume (s->space, runs[i].blk)->name,
+        blkno_place (runs[i].blk), runs[i].nr);
 }
 
 void
@@ -189,6 +218,8 @@ store_each_bound (struct store *s,
   fn (arg, "blocks promised to pages", ss.nr_charged, ss.nr_charge_max);
   fn (arg, "blocks on the move", ss.nr_units_used, ss.nr_units);
   fn (arg, "blocks retired", ss.nr_retired, ss.nr_retire_max);
+  if (s->durable != NULL)
+    durable_each_bound (s->durable, fn, arg);
   fn (arg, "bytes of page maps", swzone_bytes (s->zone),
       swzone_bytes_max (s->zone));
   fn (arg, "volumes", s->nr_volumes, VOLUMES_MAX);

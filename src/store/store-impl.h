@@ -26,8 +26,10 @@
 
 /* ---- names.c: what an export name says ---- */
 
+#define SWAP_PREFIX "swap/"
+
 struct export_name {
-  char name[OBJECT_NAME_MAX + sizeof "swap/"]; /* "NAME" or "swap/ID" */
+  char name[OBJECT_NAME_MAX + sizeof SWAP_PREFIX]; /* "NAME" or "swap/ID" */
   bool unnamed;
   uint64_t size_bytes; /* of an unnamed one; 0: not said */
   bool has_instance, has_session;

@@ -138,6 +138,25 @@ open_store_volume (struct store *s, const char *path, enum volume_direct direct,
   return err;
 }
 
+/* Is what becomes free on it given back?  A readonly one, or a caller's, is as
+ * it is.
+ */
+static int
+set_discard (const struct store_config *config, struct volume *v)
+{
+  bool may = config->sparse || strcmp (v->ops->kind, "block") == 0;
+
+  if (config->discard == STORE_DISCARD_ON && !may) {
+    log_write (LOG_ERROR,
+               "%s: discard=on would give away blocks that were set aside for "
+               "it (say sparse=yes too, or discard=auto)",
+               v->name);
+    return EINVAL;
+  }
+  v->sparse = may && config->discard != STORE_DISCARD_OFF && !config->readonly;
+  return 0;
+}
+
 static int
 open_volume (struct store *s, const struct store_volume_config *vc)
 {
@@ -163,9 +182,10 @@ open_volume (struct store *s, const struct store_volume_config *vc)
     err = volume_open_path (vc->path, &options, vp);
   else
     err = volume_open_memory ("mem", vc->size_bytes, s->config.sparse, vp);
-  if (err == 0)
-    s->nr_volumes++;
-  return err;
+  if (err)
+    return err;
+  s->nr_volumes++;
+  return vc->ready != NULL ? 0 : set_discard (&s->config, *vp);
 }
 
 /* After a failure: what the caller had opened stays the caller's. */
@@ -325,7 +345,7 @@ check_at_close (struct store *s)
     return;
   wrong = store_check (s);
 
-  if (wrong != NULL) {
+  if (wrong != NULL && wrong != object_unread) { /* a medium may fail */
     fprintf (stderr, "farpage: store_close: %s\n", wrong);
     abort ();
   }
@@ -461,7 +481,7 @@ store_tick (struct store *s)
 {
   struct export *x;
 
-  if (atomic_load (&s->holding))
+  if (atomic_load (&s->holding) || s->config.readonly)
     return;
   while ((x = take_expired (s, env_now_ns ())) != NULL) {
     log_write (LOG_INFO, "export '%s': nobody came back, its pages are free",
@@ -490,6 +510,8 @@ store_create (struct store *s, const struct store_create *c,
   if (store_name_error (c->name) != NULL || c->size_bytes == 0 ||
       c->size_bytes > OBJECT_BYTES_MAX)
     return EINVAL;
+  if (s->config.readonly)
+    return EROFS;
   err = export_get (s, c->name, &config, true, &x);
   if (err)
     return err;
@@ -506,11 +528,17 @@ store_remove (struct store *s, const char *name, bool force)
 
   if (store_name_error (name) != NULL)
     return ENOENT;
+  if (s->config.readonly)
+    return EROFS;
   lock_acquire (&s->lock);
   x = table_find (s, name);
   if (x == NULL || (x->nr_conns > 0 && !force)) {
     lock_release (&s->lock);
     return x == NULL ? ENOENT : EBUSY;
+  }
+  if (s->config.readonly) {
+    lock_release (&s->lock);
+    return EROFS;
   }
   table_remove (s, x);
   x->nr_conns++;
@@ -571,39 +599,4 @@ store_default (struct store *s, char name[OBJECT_NAME_MAX + 1])
     return ENOENT;
   strcpy (name, only->name);
   return 0;
-}
-
-static const char *
-check_once (struct store *s)
-{
-  uint64_t nr_used = 0;
-
-  for (unsigned i = 0; i < s->nr_exports; i++) {
-    const struct export *x = s->exports[i];
-    const char *wrong = object_check (x->o);
-
-    if (wrong != NULL)
-      return wrong;
-    if (x->dobj == NULL)
-      nr_used += object_nr_mapped (x->o);
-  }
-  if (s->durable != NULL)
-    nr_used += durable_nr_blocks (s->durable);
-  return space_check (s->space, nr_used);
-}
-
-const char *
-store_check (struct store *s)
-{
-  const char *wrong;
-  uint64_t nr_parked;
-
-  reap_wait (s);
-  /* The flusher may free what is parked meanwhile. */
-  do {
-    nr_parked = s->durable != NULL ? durable_nr_parked (s->durable) : 0;
-    wrong = check_once (s);
-  } while (wrong != NULL && s->durable != NULL &&
-           durable_nr_parked (s->durable) != nr_parked);
-  return wrong;
 }

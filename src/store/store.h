@@ -30,6 +30,13 @@ enum store_direct {
   STORE_DIRECT_NO
 };
 
+/* Whether what becomes free goes back to the medium. */
+enum store_discard {
+  STORE_DISCARD_AUTO, /* of block devices, and of what is sparse */
+  STORE_DISCARD_ON,   /* what is not sparse and no device is refused */
+  STORE_DISCARD_OFF
+};
+
 /* What outlives the process and the machine; see docs/contract.md. */
 enum store_durability {
   STORE_VOLATILE, /* nothing */
@@ -50,6 +57,7 @@ struct store_config {
   unsigned nr_volumes;
   bool sparse, force;
   enum store_direct direct;
+  enum store_discard discard;
   uint64_t swap_size_bytes; /* of unnamed objects; 0: the name must say */
   int reserve;              /* -1: yes for swap, no for named; else 0 or 1 */
   uint64_t linger_ns;       /* of unnamed objects after the last close */
@@ -106,13 +114,14 @@ struct store_create {
 };
 
 /* EINVAL: bad name (store_name_ok says why) or size.  EEXIST.  ENOSPC: not
- * enough for the reservation.  instance receives 32 hex digits and a NUL.
+ * enough for the reservation.  EROFS.  instance receives 32 hex digits and a
+ * NUL.
  */
 extern int store_create (struct store *s, const struct store_create *c,
                          char instance[INSTANCE_HEX + 1]);
 
-/* ENOENT.  EBUSY: open, and not force.  With force, calls of those who have
- * it open fail with ESHUTDOWN from now on.  Its space is free on return.
+/* ENOENT.  EROFS.  EBUSY: open, and not force.  With force, calls of those who
+ * have it open fail with ESHUTDOWN from now on.  Its space is free on return.
  */
 extern int store_remove (struct store *s, const char *name, bool force);
 
@@ -216,12 +225,15 @@ struct store_stat {
   uint64_t size_bytes;     /* of the pool */
   uint64_t mapped_bytes;   /* blocks that a page is in */
   uint64_t reserved_bytes; /* promised, with no block yet */
-  uint64_t parked_bytes;   /* unmapped, still being read */
+  uint64_t parked_bytes;   /* unmapped, still being read or needed by a crash */
   uint64_t free_bytes;     /* what new pages can have */
   /* The reserve: blocks on the move, and those retired. */
   uint64_t relocation_bytes, relocation_used_bytes;
   enum space_state space;
   unsigned stripe_blocks;
+  const char *durability; /* "volatile", "flush", "strict" */
+  const char *failed;     /* NULL, or why; then nothing is written any more */
+  bool readonly;
   bool holding; /* store_hold () was called */
   uint64_t uptime_ns;
   unsigned nr_objects, nr_conns;
@@ -230,6 +242,44 @@ struct store_stat {
       fragments[64]; /* free runs of 2^i to 2^(i+1)-1 blocks, all volumes */
 };
 extern void store_stat (struct store *s, struct store_stat *st);
+
+/* Buffers of one type.  dirty: not written yet, or being written. */
+struct cache_use {
+  uint64_t clean_bytes, dirty_bytes, dirty_max_bytes;
+};
+
+struct durable_stat {
+  uint64_t epoch;
+  const char *staging; /* a directory; NULL: replies wait for their writes */
+  struct {
+    uint64_t size_bytes, free_bytes, writing_bytes;
+    struct cache_use meta, data, undo;
+    uint64_t nr_hits, nr_loads, nr_evicted;
+  } cache;
+  struct {
+    uint64_t size_bytes, used_bytes; /* of the ring */
+    uint64_t first_lsn, tail_lsn, durable_lsn, cycle;
+    uint64_t nr_commits, nr_cycles, nr_flushes; /* since the open, as below */
+    /* Written to the volumes; direct: data past the buffers. */
+    uint64_t direct_bytes, data_bytes, log_bytes, meta_bytes;
+  } log;
+  struct {
+    bool clean;
+    uint64_t duration_ns;
+    uint64_t first_lsn, end_lsn, durable_lsn;
+    uint64_t nr_staged, nr_undone, nr_redone, nr_verified, nr_fallen;
+  } recovery; /* what the last open did */
+};
+/* False: s is volatile, and has nothing of this. */
+extern bool store_durable_stat (struct store *s, struct durable_stat *st);
+
+/* Blocks that failed a write and are not used until the next start; the first
+ * 256 runs of them.  block: its number in the volume.
+ */
+extern void store_each_retired (struct store *s,
+                                void (*fn) (void *arg, const char *volume,
+                                            uint64_t block, uint64_t nr),
+                                void *arg);
 
 struct volume_stat {
   const char *name, *kind, *engine;

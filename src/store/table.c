@@ -182,6 +182,8 @@ make (struct store *s, struct export *x, const struct export_config *config)
   struct object_config oc;
   int err;
 
+  if (s->config.readonly)
+    return EROFS;
   x->unnamed = config->unnamed;
   x->shared = config->shared;
   x->closed_ns = env_now_ns ();
@@ -208,13 +210,14 @@ int
 export_load (struct store *s, struct dobject *dobj)
 {
   const struct disk_object *entry = &dobj->entry;
-  char name[sizeof entry->name + 1];
+  char name[sizeof SWAP_PREFIX + sizeof entry->name];
   struct object_config oc;
   struct export *x;
   int err;
 
-  memcpy (name, entry->name, entry->name_bytes);
-  name[entry->name_bytes] = '\0';
+  snprintf (name, sizeof name, "%s%.*s",
+            entry->flags & DISK_OBJECT_UNNAMED ? SWAP_PREFIX : "",
+            (int) entry->name_bytes, (const char *) entry->name);
   lock_acquire (&s->lock);
   err = table_has (s, name) ? EUCLEAN : table_add (s, name, &x);
   lock_release (&s->lock);

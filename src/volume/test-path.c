@@ -322,7 +322,8 @@ fast_random (void *buf, size_t len)
 static void
 test_lock_is_waited_for (void **state)
 {
-  static const struct env_ops fast = { fast_now_ns, fast_random };
+  static const struct env_ops fast = { .now_ns = fast_now_ns,
+                                       .random = fast_random };
   struct volume_path_options options = plain;
   const char *path = test_file ("v", SIZE_BYTES);
   struct volume *v;

@@ -32,6 +32,7 @@
 #include <string.h>
 
 #include "medium.h"
+#include "sabotage.h"
 
 int
 medium_init (struct volume *v, const struct volume_ops *ops, const char *name)
@@ -160,6 +161,8 @@ volume_flush (struct volume *v)
   if (v->readonly)
     return 0;
   err = failed ? EIO : v->ops->flush (v);
+  if (err && SABOTAGE (retry_flush))
+    err = v->ops->flush (v);
   if (err == 0)
     return 0;
   count_error (v);

@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-2-Clause
 # Includes go down only: with the flags a layer is compiled with, no header of
-# a higher layer is found, and those of the lower ones are.
+# a higher layer is found, and those of the lower ones are.  A header whose head
+# says "private to" its folder is included nowhere else.
 
 # shellcheck source-path=SCRIPTDIR source=build-lib.sh
 . "$(dirname "$0")/build-lib.sh"
@@ -42,6 +43,7 @@ check_folder ()
     for header in "$TOP_SRCDIR/$other"/*.h; do
       name=$(basename "$header")
       [[ $name != test-* && $name != *-impl.h ]] || continue
+      ! private "$header" || [ "$other" = "$folder" ] || continue
       if [[ " $* " == *" $other "* ]]; then
         check_found "$folder" "$name"
       elif ! visible "$name" "$@"; then
@@ -49,6 +51,11 @@ check_folder ()
       fi
     done
   done
+}
+
+private ()                      # HEADER
+{
+  head -n 8 "$1" | grep -q 'private to'
 }
 
 # visible NAME FOLDER...: a header of that name may be seen
@@ -107,6 +114,24 @@ check_paths ()
   fi
 }
 
+# The simulator looks into all layers.
+check_private ()
+{
+  local header name found
+
+  for header in $(cd "$TOP_SRCDIR" && find src plugins client -name '*.h'); do
+    private "$TOP_SRCDIR/$header" || continue
+    name=$(basename "$header")
+    found=$(cd "$TOP_SRCDIR" && find src plugins client -name '*.[ch]' \
+      ! -path "$(dirname "$header")/*" -exec grep -l "^#include \"$name\"" {} +)
+    if [ -z "$found" ]; then
+      ok
+    else
+      no "$header is private, and included by $found"
+    fi
+  done
+}
+
 # A layer's own tests link no higher layer.
 check_links ()
 {
@@ -129,5 +154,6 @@ while read -r folder allowed; do
   check_folder "$folder" $allowed
 done < <(rules)
 check_paths
+check_private
 check_links
 finish_cases

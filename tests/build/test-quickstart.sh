@@ -81,7 +81,8 @@ options ()
   expect 1 'not enough space for a pool of 1048576G.*--size' --size 1024T
   expect 1 'too small, 256M' --once --size 128M
   expect 1 'not enough memory.*--size' --memory --size 1024T
-  expect 1 'listen: no[.]such[.]host, port' --listen no.such.host --size 64M
+  expect 1 'listen: no[.]such[.]host, port' --listen no.such.host --memory \
+    --size 64M
   if quickstart --help && [ ! -s "$work/err" ]; then
     ok
   else
@@ -97,6 +98,7 @@ once ()
   else
     no "--once: $(cat "$work/out" "$work/err")"
   fi
+  expect_in "$work/out" 'kill -9 [0-9]* .*: ok'
   expect_in "$work/out" 'the two are equal: ok'
   expect_in "$work/out" '^ *0 *67108864 .*hole,zero'
   expect_in "$work/out" 'all well, in [0-9]+ s'
@@ -165,6 +167,13 @@ free_port ()
   done
 }
 
+# kill -9 for the server, by the pid that it tells
+kill_served ()
+{
+  kill -KILL "$("$tool" stat --json --socket "$data/control.sock" |
+    grep -oE '"pid": *[0-9]+' | grep -oE '[0-9]+')"
+}
+
 serving ()
 {
   local port file
@@ -193,11 +202,28 @@ serving ()
   else
     no "others may read $(find "$data" -perm /077)"
   fi
-  # Again, on the same file, and what Ctrl-C sends.
+  # Again, on the same file, with what a client writes and the server's death.
   file=$(stat -c %i "$data/pool")
   serve --port "$port" || return
+  expect_in "$work/out" 'Its disks outlive the server'
+  head -c 8M /dev/urandom >"$work/written"
+  nbdcopy "$work/written" "$(printed_uri "$by_tcp")" >"$work/copy" 2>&1 ||
+    no "nbdcopy: $(cat "$work/copy")"
+  kill_served
+  ended 1 'Ctrl-C stops it'
+  serve --port "$port" || return
+  nbdcopy "$(printed_uri "$by_unix")" "$work/read" >"$work/copy" 2>&1 ||
+    no "nbdcopy: $(cat "$work/copy")"
+  if cmp -n 8388608 "$work/written" "$work/read"; then
+    ok
+  else
+    no 'what was written is not there after kill -9'
+  fi
+  expect 1 'another quickstart serves it' --size 64M
+  # What Ctrl-C sends.
   kill -INT "$served"
-  ended 0 'stopped, and its disks are gone'
+  ended 0 'stopped; its disks are in .*, for the next start'
+  expect 1 'has a store of 128M' --size 64M
   if [ "$(stat -c '%i %s' "$data/pool")" = "$file $((128 << 20))" ]; then
     ok
   else
@@ -206,8 +232,8 @@ serving ()
 
   # The server is killed: that is an error.
   serve --port "$port" --memory --size 64M || return
-  kill -KILL "$("$tool" stat --json --socket "$data/control.sock" |
-    grep -oE '"pid": *[0-9]+' | grep -oE '[0-9]+')"
+  expect_in "$work/out" 'Nothing in it outlives the server'
+  kill_served
   ended 1 'Ctrl-C stops it'
   expect_in "$work/err" 'the server ended with status 137'
 }

@@ -39,7 +39,7 @@ static struct {
 } options = { .path = "" };
 
 static struct pack_config config = {
-  .seconds = 10, .nr_procs = 2, .states_max = 12, .inner_max = 2
+  .seconds = 10, .nr_procs = 2, .points_max = 8, .states_max = 3, .inner_max = 1
 };
 
 static struct sweep sweep;
@@ -275,8 +275,9 @@ static const char help[] =
     "  --seconds N        of the sweep, or until a sabotage counts as missed\n"
     "  --seed N           of all choices; random, and printed, without it\n"
     "  --procs N          processes (2)\n"
-    "  --states N         states of a point, at most; 0: all (12)\n"
-    "  --inner N          states of a point in a recovery (2)\n"
+    "  --points N         of a sequence where it crashes; 0: all (8)\n"
+    "  --states N         states of a point, at most; 0: all (3)\n"
+    "  --inner N          states of a point in a recovery (1)\n"
     "  --min-distinct N   fail with fewer distinct states\n"
     "  --sabotage NAME    break this rule; the sweep then must not fail, so\n"
     "                     this is for looking\n"
@@ -292,6 +293,7 @@ enum {
   O_SECONDS,
   O_SEED,
   O_PROCS,
+  O_POINTS,
   O_STATES,
   O_INNER,
   O_DISTINCT,
@@ -311,6 +313,7 @@ static const struct option longs[] = {
   { "seconds", required_argument, NULL, O_SECONDS },
   { "seed", required_argument, NULL, O_SEED },
   { "procs", required_argument, NULL, O_PROCS },
+  { "points", required_argument, NULL, O_POINTS },
   { "states", required_argument, NULL, O_STATES },
   { "inner", required_argument, NULL, O_INNER },
   { "min-distinct", required_argument, NULL, O_DISTINCT },
@@ -347,6 +350,9 @@ set_number (int c, const char *text)
     break;
   case O_PROCS:
     config.nr_procs = (unsigned) number (text, PROCS_MAX);
+    break;
+  case O_POINTS:
+    config.points_max = (unsigned) number (text, UINT32_MAX);
     break;
   case O_STATES:
     config.states_max = (unsigned) number (text, UINT32_MAX);

@@ -260,17 +260,37 @@ explore_point (struct explore *x, const struct world *w, const struct run *run,
   return good;
 }
 
+/* When the last operation began: what was there before it, a sequence without
+ * it has seen.
+ */
+static uint64_t
+last_begin (const struct run *run)
+{
+  uint64_t at = 0;
+
+  for (unsigned i = 0; i < run->history.nr; i++)
+    if (run->history.op[i].begin > at)
+      at = run->history.op[i].begin;
+  return at;
+}
+
 /* Is this point one of those looked at?  After a recovery, some: more if it
  * did something then.
  */
 static bool
 is_wanted (const struct explore *x, const struct world *w,
-           const struct run *run, struct rng *rng, unsigned nr_points)
+           const struct run *run, struct rng *rng, unsigned nr_points,
+           uint64_t at)
 {
-  if (w->depth == 0)
+  uint64_t share = run->history.nr > 0 ? 4 : 1;
+
+  if (w->depth == 0 && x->points_max == 0)
     return true;
-  return rng_below (rng, nr_points) < (run->history.nr > 0 ? 5 : 2) &&
-         x->inner_max > 0;
+  if (w->depth == 0)
+    share = at > last_begin (run) ? 2 * x->points_max : x->points_max / 2;
+  else if (x->inner_max == 0)
+    return false;
+  return rng_below (rng, nr_points) < share;
 }
 
 static bool
@@ -288,7 +308,7 @@ explore_crashes (struct explore *x, const struct world *w,
     script = &x->script[w->depth];
   states_begin (&s, &run->record, &w->disks, kind);
   for (unsigned i = 0; i < nr && good && !is_late (x); i++) {
-    bool wanted = is_wanted (x, w, run, &rng, nr);
+    bool wanted = is_wanted (x, w, run, &rng, nr, points[i]);
 
     if (script != NULL ? script->at != points[i] : !wanted)
       continue;

@@ -14,7 +14,8 @@
  *   the machine died    what was replied to before a flush began that was
  *                       itself replied to; with FUA, what was replied to; of
  *                       a strict store, the same
- * An operation that failed may have been done, or not.
+ * A close that went well is a flush.  An operation that failed may have been
+ * done, or not.
  *
  * So a page is old or new and never mixed, and never new with an older write
  * missing below.  Objects go the same way, one at a time: creating and
@@ -178,8 +179,8 @@ flushed (const struct question *q, const struct done_op *o)
   for (unsigned i = 0; i < q->h->nr; i++) {
     const struct done_op *f = &q->h->op[i];
 
-    if (f->op.kind == OP_FLUSH && f->error == 0 && f->reply < q->replied &&
-        f->begin > o->reply)
+    if ((f->op.kind == OP_FLUSH || f->op.kind == OP_REOPEN) && f->error == 0 &&
+        f->reply < q->replied && f->begin > o->reply)
       return true;
   }
   return false;

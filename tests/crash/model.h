@@ -12,8 +12,8 @@
 #include "states.h"
 
 #define MODEL_NAMES    3u  /* objects "a", "b", "c" */
-#define MODEL_OPS_MAX  24u /* in one run */
-#define MODEL_PAGES    64u /* pages of all objects that a history touches */
+#define MODEL_OPS_MAX  32u /* in one run */
+#define MODEL_PAGES    96u /* pages of all objects that a history touches */
 #define MODEL_VERSIONS 24u /* contents that one page may have */
 #define PAGE_SECTORS   (PAGE_BYTES / SECTOR_BYTES)
 
@@ -25,7 +25,8 @@ enum op_kind {
   OP_FLUSH,
   OP_CREATE,
   OP_REMOVE,
-  OP_SLEEP, /* 6 s: timers come */
+  OP_SLEEP,  /* 6 s: timers come */
+  OP_REOPEN, /* close and open again, with nobody else at work */
   OP_KINDS
 };
 

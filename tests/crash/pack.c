@@ -101,6 +101,7 @@ pack_sweep_begin (struct sweep *s, const struct pack_config *config,
                   struct seen *seen, unsigned part)
 {
   *s = (struct sweep){ .part = part, .nr_parts = config->nr_procs };
+  s->points_max = config->points_max;
   s->x.subject = config->subject;
   s->x.seen = seen;
   s->x.seed = config->seed;

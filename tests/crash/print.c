@@ -14,11 +14,18 @@
 static const char kinds[OP_KINDS] = {
   [OP_WRITE] = 'w',         [OP_TRIM] = 't',  [OP_ZERO] = 'z',
   [OP_ZERO_RESERVED] = 'Z', [OP_FLUSH] = 'f', [OP_CREATE] = 'c',
-  [OP_REMOVE] = 'r',        [OP_SLEEP] = 's',
+  [OP_REMOVE] = 'r',        [OP_SLEEP] = 's', [OP_REOPEN] = 'o',
 };
 
+static bool
+has_name (const struct op *op)
+{
+  return op->kind != OP_SLEEP && op->kind != OP_REOPEN;
+}
+
 /* KIND[!] NAME FIRST+NR [@CLIENT]: "wa0+8", "w!a0+8@1", "fa", "ca0+64", "s".
- * FIRST and NR in sectors; of a create, NR in pages.
+ * FIRST and NR in sectors; of a create, NR in pages.  "o": closed and opened
+ * again.
  */
 void
 op_print (const struct op *op, char *text, size_t bytes)
@@ -26,7 +33,7 @@ op_print (const struct op *op, char *text, size_t bytes)
   int at = snprintf (text, bytes, "%c%s", kinds[op->kind], op->fua ? "!" : "");
   bool ranged = op->nr > 0;
 
-  if (op->kind != OP_SLEEP)
+  if (has_name (op))
     at += snprintf (text + at, bytes - (size_t) at, "%c", 'a' + op->name);
   if (ranged)
     at += snprintf (text + at, bytes - (size_t) at, "%u+%u", op->first, op->nr);
@@ -48,7 +55,7 @@ op_parse (const char *text, struct op *op)
     op->fua = true;
     text++;
   }
-  if (op->kind != OP_SLEEP) {
+  if (has_name (op)) {
     if (*text < 'a' || *text >= 'a' + (int) MODEL_NAMES)
       return EINVAL;
     op->name = (unsigned) (*text++ - 'a');

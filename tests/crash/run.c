@@ -28,7 +28,7 @@
 #include "task.h"
 
 #define CLIENTS_MAX      3u
-#define OBJECT_PAGES_MAX 1024u
+#define OBJECT_PAGES_MAX 8192u
 #define CHUNK_PAGES      8u
 #define SLEEP_NS         (UINT64_C (6000000000))
 
@@ -230,6 +230,32 @@ compare (struct bench *b, const struct expect *e, struct expect *found)
     compare_name (b, i, e, found);
 }
 
+/* ---- opening ---- */
+
+static int
+open_store (struct bench *b)
+{
+  struct run *run = b->run;
+  struct volume *v[DISKS_MAX];
+  int err;
+
+  for (unsigned i = 0; i < run->disks.nr; i++)
+    media_open (&run->disks.image[i], i, &run->record, &v[i]);
+  err = b->config->subject->open (v, run->disks.nr, &b->s);
+  if (err != 0)
+    b->s = NULL;
+  return err;
+}
+
+static int
+reopen (struct bench *b)
+{
+  int err = b->config->subject->close (b->s);
+
+  b->s = NULL;
+  return err != 0 ? err : open_store (b);
+}
+
 /* ---- operations ---- */
 
 static void
@@ -283,46 +309,51 @@ do_op (struct bench *b, const struct done_op *o)
     return subject->create (b->s, o->op.name, o->op.nr);
   case OP_REMOVE:
     return subject->remove (b->s, o->op.name);
+  case OP_REOPEN:
+    return reopen (b);
   default:
     task_sleep (SLEEP_NS);
     return 0;
   }
 }
 
-/* The object's life now; 0: there is none. */
-static uint16_t
-life_now (const struct run *run, unsigned name)
+/* The object now; life 0: there is none. */
+static struct expect_name
+name_now (const struct run *run, unsigned name)
 {
   struct expect e;
 
   model_read (&run->history, RECORD_NEVER, &e);
-  return e.name[name].life;
+  return e.name[name];
 }
 
 /* An operation that makes no sense is left out: a sequence stays what it is
  * whatever was done before it.
  */
 static bool
-makes_sense (const struct op *op, uint16_t life)
+makes_sense (const struct op *op, const struct expect_name *now)
 {
-  if (op->kind == OP_SLEEP)
+  if (op->kind == OP_SLEEP || op->kind == OP_REOPEN)
     return true;
-  return op->kind == OP_CREATE ? life == 0 : life != 0;
+  if (op->kind == OP_CREATE || now->life == 0)
+    return op->kind == OP_CREATE && now->life == 0;
+  return op->first + op->nr <= now->nr_pages * PAGE_SECTORS;
 }
 
 static void
 one_op (struct bench *b, const struct op *op)
 {
   struct run *run = b->run;
-  uint16_t life = life_now (run, op->name);
+  struct expect_name now = name_now (run, op->name);
   struct done_op *o;
   int err;
 
-  if (!makes_sense (op, life) || run->history.nr == MODEL_OPS_MAX)
+  if (b->s == NULL || !makes_sense (op, &now) ||
+      run->history.nr == MODEL_OPS_MAX)
     return;
   o = &run->history.op[run->history.nr++];
   *o = (struct done_op){ .op = *op,
-                         .life = life,
+                         .life = now.life,
                          .begin = record_event (&run->record),
                          .reply = RECORD_NEVER };
   if (op->kind == OP_WRITE)
@@ -383,16 +414,10 @@ all_ops (struct bench *b)
 static void
 open_and_compare (struct bench *b)
 {
-  const struct subject *subject = b->config->subject;
   struct run *run = b->run;
-  struct volume *v[DISKS_MAX];
-  int err;
+  int err = open_store (b);
 
-  for (unsigned i = 0; i < run->disks.nr; i++)
-    media_open (&run->disks.image[i], i, &run->record, &v[i]);
-  err = subject->open (v, run->disks.nr, &b->s);
   if (err != 0) {
-    b->s = NULL;
     wrong (run, "the store does not open: %s", strerror (err));
     return;
   }
@@ -455,6 +480,8 @@ run_main (void *arg)
     return;
   if (!run->failed)
     all_ops (b);
+  if (b->s == NULL)
+    return;
   if (!run->failed && run->history.nr > 0) {
     model_read (&run->history, RECORD_NEVER, &e);
     compare (b, &e, NULL);

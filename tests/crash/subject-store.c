@@ -4,7 +4,8 @@
  *
  * As small as it goes, so that its rings wrap, its buffers run out and an open
  * costs little: BUFS_MIN buffers, the smallest ring, 1024 blocks and 512 on a
- * second volume.  One connection to each object, shared by all clients.
+ * second volume; without staging so few blocks that each is used again soon.
+ * One connection to each object, shared by all clients.
  */
 
 #include <config.h>
@@ -252,19 +253,23 @@ real_check_media (struct volume *const *v, unsigned nr, bool closed)
   return check_store_images (v, nr, !closed);
 }
 
-#define REAL                                                          \
-  .nr_volumes = 2, .nr_blocks = { 1024, 512 }, .format = real_format, \
-  .close = real_close, .create = real_create, .remove = real_remove,  \
-  .size = real_size, .read = real_read, .write = real_write,          \
-  .trim = real_trim, .zero = real_zero, .flush = real_flush,          \
-  .holes = real_holes, .check = real_check, .check_media = real_check_media
+#define REAL                                                       \
+  .nr_volumes = 2, .format = real_format, .close = real_close,     \
+  .create = real_create, .remove = real_remove, .size = real_size, \
+  .read = real_read, .write = real_write, .trim = real_trim,       \
+  .zero = real_zero, .flush = real_flush, .holes = real_holes,     \
+  .check = real_check, .check_media = real_check_media
 
-const struct subject store_subject = {
-  .name = "store", .has_staging = true, .open = open_staged, REAL
-};
-const struct subject plain_subject = { .name = "plain",
-                                       .open = open_plain,
+const struct subject store_subject = { .name = "store",
+                                       .nr_blocks = { 1024, 512 },
+                                       .has_staging = true,
+                                       .open = open_staged,
                                        REAL };
-const struct subject strict_subject = {
-  .name = "strict", .strict = true, .open = open_strict, REAL
+const struct subject plain_subject = {
+  .name = "plain", .nr_blocks = { 256, 112 }, .open = open_plain, REAL
 };
+const struct subject strict_subject = { .name = "strict",
+                                        .nr_blocks = { 1024, 512 },
+                                        .strict = true,
+                                        .open = open_strict,
+                                        REAL };

@@ -39,6 +39,9 @@ static const char *const alphabet[] = {
   "cc0+40",     /* a new one is made */
   "wc0+8",      /* and written */
   "s",          /* timers: marks, cycles */
+  "o",          /* closed, and opened again */
+  "wa10240+8",  /* far away, if it is so large */
+  "ta10240+8",  /* so that a leaf becomes empty */
 };
 #define LETTERS (sizeof alphabet / sizeof alphabet[0])
 
@@ -46,6 +49,13 @@ static const char *const base_ops[BASES][MODEL_OPS_MAX] = {
   { "ca0+600", "cb0+520" },
   { "ca0+600", "cb0+520", "wa0+24", "wa2040+24", "wb0+16", "fa", "wa4000+200",
     "ta8+8", "wb8+4", "fa", "s", "wa4090+12", "wb4096+8", "za2040+8" },
+  { "ca0+8000",  "cb0+520",   "wa0+8",     "wa4096+8",  "wa6144+8",
+    "wa8192+8",  "wa10240+8", "wa12288+8", "wa14336+8", "wa16384+8",
+    "wa18432+8", "wa20480+8", "wa22528+8", "wa24576+8", "wa26624+8",
+    "wa28672+8", "wa30720+8", "wa32768+8", "wa34816+8", "wa36864+8",
+    "wa38912+8", "wa40960+8", "wa43008+8", "wa45056+8", "wa47104+8",
+    "wa49152+8", "wa51200+8", "wa53248+8", "wa55296+8", "wa57344+8",
+    "fa" },
 };
 
 /* ---- sequences as text ---- */
@@ -238,18 +248,36 @@ all_next (struct sweep *s, struct all *all)
   return true;
 }
 
-/* Longer ones, some of them by two or three clients at a time. */
-static void
-draw_long (struct sweep *s, struct rng *rng)
+static bool
+has_reopen (const struct sweep *s)
 {
-  unsigned n = 4 + (unsigned) rng_below (rng, 3);
+  for (unsigned i = 0; i < s->nr_ops; i++)
+    if (s->ops[i].kind == OP_REOPEN)
+      return true;
+  return false;
+}
+
+/* One of this length, maybe by two or three clients at a time. */
+static void
+draw (struct sweep *s, struct rng *rng, unsigned n)
+{
   unsigned clients = 1 + (unsigned) rng_below (rng, 3);
 
   take (s, n, rng_next (rng));
+  if (has_reopen (s))
+    clients = 1;
   for (unsigned i = 0; i < n; i++)
     if (s->ops[i].kind != OP_CREATE && s->ops[i].kind != OP_REMOVE &&
         s->ops[i].name != 1 && s->ops[i].name != 2)
       s->ops[i].client = (unsigned) rng_below (rng, clients);
+}
+
+/* All of one operation from all its points; of longer ones a share. */
+static bool
+try_one (struct sweep *s)
+{
+  s->x.points_max = s->nr_ops > 1 ? s->points_max : 0;
+  return is_late (s) || sweep_one (s);
 }
 
 /* By turns, so that a short time sees some of each. */
@@ -261,10 +289,13 @@ sweep_run (struct sweep *s)
 
   all_begin (s, &all, 1);
   while (!is_late (s)) {
-    if (all_next (s, &all) && !sweep_one (s))
+    if (all_next (s, &all) && !try_one (s))
       return false;
-    draw_long (s, &rng);
-    if (!is_late (s) && !sweep_one (s))
+    draw (s, &rng, 2 + (unsigned) rng_below (&rng, 2));
+    if (!try_one (s))
+      return false;
+    draw (s, &rng, 4 + (unsigned) rng_below (&rng, SEQUENCE_MAX - 3));
+    if (!try_one (s))
       return false;
   }
   return true;

@@ -10,14 +10,16 @@
 #define ALL_MAX      3u /* of this length, and shorter, every one */
 
 /* Worlds that sequences begin with: an empty pair of objects, and objects
- * with pages in them, which were closed well.
+ * with pages in them, which were closed well; and one whose map has more nodes
+ * than fit into half of the buffers.
  */
-#define BASES 2u
+#define BASES 3u
 
 struct sweep {
   struct explore x;
   struct world base[BASES];
   uint64_t nr_sequences, nr_all[ALL_MAX + 1];
+  unsigned points_max;     /* of a sequence of two and more; 0: all */
   unsigned part, nr_parts; /* this process does each nr_parts-th sequence */
   /* The sequence that failed, or is tried. */
   struct op ops[SEQUENCE_MAX];
@@ -29,7 +31,8 @@ extern bool sweep_begin (struct sweep *s);
 extern void sweep_end (struct sweep *s);
 
 /* All sequences of one, two and three operations from each base, and by turns
- * with them random ones of four to six, until the deadline.  False: the store
+ * with them random ones of two and three, and of four to six, until the
+ * deadline.  False: the store
  * has failed: x.why, x.path, ops.
  */
 extern bool sweep_run (struct sweep *s);

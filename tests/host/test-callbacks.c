@@ -99,7 +99,7 @@ test_table (void **state)
   assert_int_equal (p->_thread_model, NBDKIT_THREAD_MODEL_PARALLEL);
   assert_int_equal (p->_api_version, 2);
   assert_true (p->errno_is_preserved);
-  assert_non_null (strstr (p->config_help, "durability=volatile"));
+  assert_non_null (strstr (p->config_help, "durability=flush|strict|volatile"));
   p->dump_plugin ();
 }
 

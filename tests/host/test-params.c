@@ -134,10 +134,8 @@ static const struct params bad_values[] = {
   { { "volume=mem:9223372036854775808" }, "9223372036854775808", "10G" },
   { { "volume=mem:99999999999999999999" }, "mem:", "10G" },
   { { "volume=mem:127K" }, "mem:127K", "128K" },
-  { { "durability=flush" }, "durability=flush", "durability=volatile" },
-  { { "durability=strict" }, "durability=strict", "durability=volatile" },
-  { { "durability=" }, "durability=", "durability=volatile" },
-  { { "durability=Volatile" }, "Volatile", "durability=volatile" },
+  { { "durability=" }, "durability=", "say flush, strict or volatile" },
+  { { "durability=Volatile" }, "Volatile", "say flush, strict or volatile" },
   { { "swap-size=0" }, "swap-size", "10G" },
   { { "swap-size=-1" }, "swap-size", "10G" },
   { { "swap-size=" }, "swap-size", "10G" },
@@ -170,8 +168,10 @@ static const struct params incomplete[] = {
   { { NULL }, "no volume", "mem:1G" },
   { { "durability=volatile" }, "no volume", "mem:1G" },
   { { "volume=mem:1M", "swap-size=2P" }, "swap-size", "1P" },
-  { { "volume=/dev/null" }, "/dev/null", "durability=volatile" },
-  { { "volume=mem:1M", "volume=second" }, "/second", "durability=volatile" },
+  { { "durability=flush" }, "no volume", "mem:1G" },
+  { { "volume=mem:1M", "durability=flush" }, "mem:", "durability=volatile" },
+  { { "volume=mem:1M", "durability=strict" }, "mem:", "durability=volatile" },
+  { { "volume=mem:1M", "volume=second" }, "mem:", "durability=volatile" },
 };
 
 static void
@@ -210,6 +210,8 @@ static const struct params not_ready[] = {
   { { "volume=fifo", QUIET }, "fifo", "file" },
   { { "volume=tiny", QUIET }, "tiny", "truncate" },
   { { "volume=data", QUIET }, "data", "force=yes" },
+  { { "volume=/dev/null", "control=" }, "/dev/null", "block device" },
+  { { "volume=data", "control=" }, "data", "farpage format" },
   { { "volume=mem:1M", "control=data" }, "data", "control=PATH" },
   { { "volume=mem:1M", "control=missing/sock" }, "missing/sock", "control=" },
 };
