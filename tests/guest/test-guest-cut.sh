@@ -32,8 +32,12 @@ seed=${FARPAGE_SEED:-$RANDOM}
 cuts=${FARPAGE_CUTS:-25}
 echo "seed $seed (FARPAGE_SEED sets it), $cuts states of each log"
 begin_ms=$(guest_now)
-GUEST_PROGRAMS+=" $GUEST_BUILD/batches $(command -v nbdkit)"
-GUEST_PROGRAMS+=" $FARPAGE_PLUGIN $FARPAGE_TOOL"
+GUEST_INITRAMFS=$work/initramfs
+# shellcheck disable=SC2086 # a list
+"$here/mkinitramfs.sh" "$GUEST_INITRAMFS" $GUEST_PROGRAMS \
+  "$GUEST_BUILD/batches" "$(command -v nbdkit)" "$FARPAGE_PLUGIN" \
+  "$FARPAGE_TOOL" || exit
+export GUEST_INITRAMFS
 
 # The medium: a partition table in the first MiB, the volume, a MiB for marks.
 volume_mib=64

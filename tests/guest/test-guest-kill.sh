@@ -67,7 +67,11 @@ kills=${FARPAGE_KILLS:-3} rounds=${FARPAGE_ROUNDS:-1}
 echo "seed $seed (FARPAGE_SEED sets it), server $GUEST_SERVER," \
   "$kills kills, $rounds rounds"
 begin_ms=$(guest_now)
-GUEST_PROGRAMS+=" $GUEST_BUILD/attach"
+GUEST_INITRAMFS=$work/initramfs
+# shellcheck disable=SC2086 # a list
+"$here/mkinitramfs.sh" "$GUEST_INITRAMFS" $GUEST_PROGRAMS \
+  "$GUEST_BUILD/attach" || exit
+export GUEST_INITRAMFS
 export guest_cut=$work/cut
 synced_ext4=0 synced_xfs=0 cases=0
 
