@@ -34,7 +34,8 @@ static const struct subject *const subjects[] = { &store_subject,
 static struct {
   uint64_t min_distinct;
   unsigned nr_rotated;
-  bool sabotage_all, faults;
+  bool sabotage_all, faults, oom;
+  uint64_t memory;
   const char *replay, *path, *fault;
 } options = { .path = "" };
 
@@ -121,6 +122,7 @@ tell_failure (const struct report *r)
 {
   char what[600];
 
+  config.subject = r->subject;
   fflush (stdout);
   fprintf (stderr, "FAIL after %.1f s: %s\n", r->seconds, r->why);
   if (r->fault[0] != '\0')
@@ -224,6 +226,8 @@ try_all (struct faults *f)
 
   for (; n < nr && good && pack_now_s () - begin < config.seconds; n++) {
     faults_nth (f, n, text, sizeof text);
+    snprintf (what, sizeof what, "--fault %s", text);
+    pack_doing (what);
     alarm (RUN_S_MAX);
     good = faults_given (f, text) == 0;
   }
@@ -243,7 +247,34 @@ try_all (struct faults *f)
   fflush (stdout);
   fprintf (stderr, "FAIL: %s: %s\n", text, f->why);
   run_print_log (2);
-  snprintf (what, sizeof what, "--fault %s", text);
+  pack_tell_command (&config, what);
+  return 1;
+}
+
+/* Each request for memory in turn, from options.memory on. */
+static int
+try_memory (struct faults *f)
+{
+  uint64_t n = options.memory, nr_hit = 0, nr_missed = 0;
+  bool good = true, hit;
+  char what[80];
+
+  for (; good && nr_missed < 8; n++) {
+    snprintf (what, sizeof what, "--memory-from %" PRIu64, n);
+    pack_doing (what);
+    alarm (RUN_S_MAX);
+    good = faults_try_memory (f, n, &hit);
+    nr_hit += hit;
+    nr_missed = hit ? 0 : nr_missed + 1;
+  }
+  alarm (0);
+  printf ("%s: memory failed at %" PRIu64 " places\n", f->subject->name,
+          nr_hit);
+  if (good)
+    return 0;
+  fflush (stdout);
+  fprintf (stderr, "FAIL: no memory: %s\n", f->why);
+  run_print_log (2);
   pack_tell_command (&config, what);
   return 1;
 }
@@ -256,12 +287,15 @@ faults_main (void)
 
   if (!begin_alone ())
     return 1;
-  f.base = &sweep.base[0];
+  f.base = &sweep.base[config.subject->nr_bases - 1];
   if (!faults_begin (&f)) {
     fprintf (stderr, "FAIL, with no fault: %s\n", f.why);
     return 1;
   }
-  status = options.fault != NULL ? try_given (&f) : try_all (&f);
+  if (options.fault != NULL)
+    status = try_given (&f);
+  else
+    status = options.oom ? try_memory (&f) : try_all (&f);
   faults_end (&f);
   return status;
 }
@@ -286,6 +320,7 @@ static const char help[] =
     "  --toy-error N      an error of the toy store\n"
     "  --faults           every fault of media at every I/O of 500 requests\n"
     "  --fault KIND:N     this one\n"
+    "  --memory-from N    every request for memory fails in turn, from N on\n"
     "  --replay SEQUENCE --path PATH   as printed by a failure\n";
 
 enum {
@@ -301,6 +336,7 @@ enum {
   O_SABOTAGE_ALL,
   O_SABOTAGE_SOME,
   O_TOY_ERROR,
+  O_MEMORY,
   O_FAULTS,
   O_FAULT,
   O_REPLAY,
@@ -321,6 +357,7 @@ static const struct option longs[] = {
   { "sabotage-all", no_argument, NULL, O_SABOTAGE_ALL },
   { "sabotage-some", required_argument, NULL, O_SABOTAGE_SOME },
   { "toy-error", required_argument, NULL, O_TOY_ERROR },
+  { "memory-from", required_argument, NULL, O_MEMORY },
   { "faults", no_argument, NULL, O_FAULTS },
   { "fault", required_argument, NULL, O_FAULT },
   { "replay", required_argument, NULL, O_REPLAY },
@@ -383,6 +420,10 @@ set_option (int c, const char *text)
     break;
   case O_SABOTAGE_ALL:
     options.sabotage_all = true;
+    break;
+  case O_MEMORY:
+    options.memory = number (text, UINT32_MAX);
+    options.faults = options.oom = true;
     break;
   case O_FAULTS:
     options.faults = true;

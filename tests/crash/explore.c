@@ -123,6 +123,66 @@ expect_after (const struct world *w, const struct run *run,
   }
 }
 
+/* Where a run's writes come onto. */
+static const struct disks *
+world_start (const struct world *w)
+{
+  return w->pending != NULL ? &w->pending->sure : &w->disks;
+}
+
+/* Copy write i of the record into p, over before the next record begins. */
+static void
+pend (struct pending *p, const struct record *r, unsigned i)
+{
+  const struct rec_write *w = &r->writes[i];
+  struct rec_write *to = &p->writes[p->nr_writes++];
+
+  *to = *w;
+  to->begin = to->end = 0;
+  to->blocks = p->nr_blocks;
+  for (unsigned k = 0; k < w->nr; k++) {
+    struct block *b = r->blocks[w->blocks + k];
+
+    block_ref (b);
+    p->blocks[p->nr_blocks++] = b;
+  }
+}
+
+/* After the death of a process: what the machine may still lose.  NULL: nothing
+ * (or a write is torn: then all is taken as flushed).
+ */
+static struct pending *
+pending_make (const struct world *w, const struct run *run,
+              const struct states *s, const struct crash *c)
+{
+  const struct record *r = &run->record;
+  struct pending *p;
+  struct states m;
+
+  if (c->kind != CRASH_PROCESS || c->choice >= s->nr_whole)
+    return NULL;
+  p = calloc (1, sizeof *p);
+  if (p == NULL)
+    abort ();
+  p->refs = 1;
+  p->writes = calloc (r->nr_writes + 1, sizeof *p->writes);
+  p->blocks = calloc (r->nr_blocks + 1, sizeof (struct block *));
+  if (p->writes == NULL || p->blocks == NULL)
+    abort ();
+  states_begin (&m, r, world_start (w), CRASH_MACHINE);
+  states_advance (&m, c->at);
+  for (unsigned i = 0; i < m.nr_maybe; i++)
+    if (r->writes[m.maybe[i]].end < c->at ||
+        states_keeps (s, c->choice, m.maybe[i]))
+      pend (p, r, m.maybe[i]);
+  disks_copy (&p->sure, &m.sure);
+  states_end (&m);
+  if (p->nr_writes > 0)
+    return p;
+  pending_put (p);
+  return NULL;
+}
+
 static uint64_t
 world_media_hash (const struct world *w)
 {
@@ -139,6 +199,7 @@ world_make (const struct world *w, const struct run *run,
                         .depth = w->depth + 1,
                         .torn = w->torn || c->choice >= s->nr_whole };
   states_make (s, c->choice, &to->disks);
+  to->pending = pending_make (w, run, s, c);
   if (c->kind == CRASH_PROCESS)
     to->staging = ram_ref (staging_at (run, c->at));
   expect_after (w, run, c, to);
@@ -205,6 +266,8 @@ is_new (struct explore *x, const struct world *to)
     x->stat.nr_by_depth[to->depth]++;
     x->stat.nr_by_kind[to->kind]++;
   }
+  if (to->pending != NULL)
+    media = hash_add (media, disks_hash (&to->pending->sure));
   return seen_add (x->seen,
                    hash_add (media, expect_hash (&to->expect[to->kind])));
 }
@@ -306,7 +369,7 @@ explore_crashes (struct explore *x, const struct world *w,
 
   if (x->script != NULL)
     script = &x->script[w->depth];
-  states_begin (&s, &run->record, &w->disks, kind);
+  states_begin (&s, &run->record, world_start (w), kind);
   for (unsigned i = 0; i < nr && good && !is_late (x); i++) {
     bool wanted = is_wanted (x, w, run, &rng, nr, points[i]);
 

@@ -37,4 +37,9 @@ extern void faults_nth (const struct faults *f, uint64_t n, char *text,
  */
 extern int faults_given (struct faults *f, const char *text);
 
+/* The n-th request for memory fails, in recovery or after it; *hit: there were
+ * so many.  False: why.
+ */
+extern bool faults_try_memory (struct faults *f, uint64_t n, bool *hit);
+
 #endif /* FARPAGE_CRASH_FAULTS_H */

@@ -226,6 +226,24 @@ grown (void *array, unsigned used, unsigned nr, unsigned *max, size_t bytes)
   return must (realloc (array, *max * bytes));
 }
 
+void
+record_begin_with (struct record *r, const struct rec_write *writes,
+                   unsigned nr_writes, struct block *const *blocks,
+                   unsigned nr_blocks)
+{
+  r->writes =
+      grown (r->writes, 0, nr_writes, &r->max_writes, sizeof *r->writes);
+  r->blocks =
+      grown (r->blocks, 0, nr_blocks, &r->max_blocks, sizeof (struct block *));
+  memcpy (r->writes, writes, nr_writes * sizeof *writes);
+  memcpy (r->blocks, blocks, nr_blocks * sizeof (struct block *));
+  for (unsigned i = 0; i < nr_blocks; i++)
+    block_ref (blocks[i]);
+  r->nr_writes = nr_writes;
+  r->nr_blocks = nr_blocks;
+  r->clock = 1;
+}
+
 /* Page i of what a transfer moves. */
 static uint8_t *
 page_of (const struct vio *io, unsigned i)

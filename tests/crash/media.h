@@ -137,6 +137,12 @@ extern enum media_way media_fault_take (struct media_fault *f, uint64_t at,
                                         int *error);
 
 extern void record_clear (struct record *r);
+/* A new record begins with writes that had ended before it, and are not
+ * flushed; its clock then begins at 1.
+ */
+extern void record_begin_with (struct record *r, const struct rec_write *writes,
+                               unsigned nr_writes, struct block *const *blocks,
+                               unsigned nr_blocks);
 extern void record_free (struct record *r);
 static inline uint64_t
 record_event (struct record *r)

@@ -11,10 +11,10 @@
 
 #include "states.h"
 
-#define MODEL_NAMES    3u  /* objects "a", "b", "c" */
-#define MODEL_OPS_MAX  32u /* in one run */
-#define MODEL_PAGES    96u /* pages of all objects that a history touches */
-#define MODEL_VERSIONS 24u /* contents that one page may have */
+#define MODEL_NAMES    3u   /* objects "a", "b", "c" */
+#define MODEL_OPS_MAX  32u  /* in one run */
+#define MODEL_PAGES    176u /* pages of all objects that a history touches */
+#define MODEL_VERSIONS 24u  /* contents that one page may have */
 #define PAGE_SECTORS   (PAGE_BYTES / SECTOR_BYTES)
 
 enum op_kind {

@@ -56,7 +56,7 @@ pack_tell_command (const struct pack_config *config, const char *what)
 /* What was under way when a signal came. */
 static const struct sweep *current;
 static const struct pack_config *current_config;
-static char current_fault[64];
+static char current_what[80];
 
 /* The store was stopped by an assertion, a signal, or by never ending. */
 static void
@@ -68,8 +68,8 @@ on_signal (int sig)
   signal (sig, SIG_DFL);
   sweep_print (current, sequence, sizeof sequence);
   sweep_print_path (current, path, sizeof path);
-  if (current_fault[0] != '\0')
-    snprintf (what, sizeof what, "--fault %s", current_fault);
+  if (current_what[0] != '\0')
+    memcpy (what, current_what, sizeof current_what);
   else
     snprintf (what, sizeof what, "--replay %s --path '%s'", sequence, path);
   dprintf (2, "%s\n", sig == SIGALRM ? "no end" : strsignal (sig));
@@ -77,6 +77,12 @@ on_signal (int sig)
   backtrace_symbols_fd (frames, backtrace (frames, 32), 2);
   pack_tell_command (current_config, what);
   _exit (1);
+}
+
+void
+pack_doing (const char *what)
+{
+  snprintf (current_what, sizeof current_what, "%s", what);
 }
 
 void
@@ -120,20 +126,23 @@ try_faults (struct report *report, const struct pack_config *config,
   struct faults f = { .subject = config->subject,
                       .seed = config->seed,
                       .base = base };
+  char fault[64] = "", what[80];
   bool good = faults_begin (&f);
 
   for (uint64_t n = 0; good && n < faults_nr (&f) && pack_now_s () < until_s;
        n++) {
-    faults_nth (&f, n, current_fault, sizeof current_fault);
+    faults_nth (&f, n, fault, sizeof fault);
+    snprintf (what, sizeof what, "--fault %s", fault);
+    pack_doing (what);
     alarm (RUN_S_MAX);
-    good = faults_given (&f, current_fault) == 0;
+    good = faults_given (&f, fault) == 0;
   }
   alarm (0);
   if (!good) {
     memcpy (report->why, f.why, sizeof report->why);
-    memcpy (report->fault, current_fault, sizeof report->fault);
+    memcpy (report->fault, fault, sizeof report->fault);
   }
-  current_fault[0] = '\0';
+  pack_doing ("");
   faults_end (&f);
   return good;
 }
@@ -142,15 +151,22 @@ static int
 work (struct pack *p, unsigned part)
 {
   static struct sweep s;
-  const struct pack_config *config = p->config;
+  static struct pack_config mine;
+  const struct pack_config *config = &mine;
   struct report *report = &p->report[part];
   double begin = pack_now_s ();
 
+  mine = *p->config;
+  if (mine.faults && part == mine.nr_procs - 1)
+    mine.subject = &plain_subject;
+  report->subject = mine.subject;
   pack_catch_signals (&s, config);
   report->failed = !pack_sweep_begin (&s, config, p->seen, part);
+  s.drawn_only = mine.subject != p->config->subject;
   if (!report->failed && config->faults && part == config->nr_procs - 1)
     report->failed =
-        !try_faults (report, config, &s.base[0], begin + config->seconds / 4);
+        !try_faults (report, config, &s.base[config->subject->nr_bases - 1],
+                     begin + config->seconds / 4);
   s.x.deadline_ns = (uint64_t) ((begin + config->seconds) * 1e9);
   if (!report->failed)
     report->failed = !sweep_run (&s);

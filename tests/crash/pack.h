@@ -20,8 +20,8 @@ struct pack_config {
   double seconds;
   uint64_t seed;
   unsigned nr_procs, points_max, states_max, inner_max;
-  bool faults; /* the last process tries faults of media first, for a quarter
-                * of the time */
+  bool faults; /* the last process has the store without staging, and tries
+                * faults of media first, for a quarter of the time */
 };
 
 /* What a process tells the others. */
@@ -31,6 +31,7 @@ struct report {
   bool failed;
   double seconds, cpu_seconds; /* to the end, or the failure */
   char why[RUN_WHY_BYTES], sequence[256], path[256];
+  const struct subject *subject;
   char fault[64]; /* not empty: this showed it, and no sequence */
 };
 
@@ -60,6 +61,8 @@ extern void pack_catch_signals (const struct sweep *s,
                                 const struct pack_config *config);
 extern void pack_tell_command (const struct pack_config *config,
                                const char *what);
+/* What is under way, for a signal: options; empty: the sweep. */
+extern void pack_doing (const char *what);
 extern double pack_now_s (void);
 
 #endif /* FARPAGE_CRASH_PACK_H */

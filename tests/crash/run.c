@@ -364,7 +364,7 @@ one_op (struct bench *b, const struct op *op)
   o->error = err;
   o->reply = record_event (&run->record);
   sim_point (SIM_POINT_YIELD);
-  if (err != 0)
+  if (err != 0 && !(err == ENOSPC && b->config->subject->fills))
     wrong (run, "operation %u: %s", run->history.nr, strerror (err));
 }
 
@@ -531,6 +531,9 @@ prepare (const struct run_config *config, const struct world *w,
   run->next_token = w->next_token;
   run->next_life = w->next_life;
   disks_copy (&run->disks, &w->disks);
+  if (w->pending != NULL)
+    record_begin_with (&run->record, w->pending->writes, w->pending->nr_writes,
+                       w->pending->blocks, w->pending->nr_blocks);
   if (!config->subject->has_staging)
     return;
   ram_begin ();
@@ -579,8 +582,23 @@ run_free (struct run *run)
 }
 
 void
+pending_put (struct pending *p)
+{
+  if (p == NULL || --p->refs > 0)
+    return;
+  for (unsigned i = 0; i < p->nr_blocks; i++)
+    block_put (p->blocks[i]);
+  disks_free (&p->sure);
+  free (p->writes);
+  free (p->blocks);
+  free (p);
+}
+
+void
 world_free (struct world *w)
 {
+  pending_put (w->pending);
+  w->pending = NULL;
   ram_put (w->staging);
   w->staging = NULL;
   disks_free (&w->disks);

@@ -10,10 +10,23 @@
 #include "ram.h"
 #include "subject.h"
 
+/* What a process that died had written and not flushed: the next one finds it,
+ * and a machine that dies then may lose it.
+ */
+struct pending {
+  unsigned refs;
+  struct disks sure; /* without it */
+  unsigned nr_writes, nr_blocks;
+  struct rec_write *writes;
+  struct block **blocks;
+};
+extern void pending_put (struct pending *p); /* NULL is fine */
+
 /* What a run begins with: media, and what must be found on them. */
 struct world {
   struct disks disks;
   struct ram_copy *staging; /* NULL: none */
+  struct pending *pending;  /* NULL: none */
   enum crash_kind kind;     /* of the crash before it */
   /* What the store may hold if nothing but the media is left, and (after the
    * death of a process) with the staging.

@@ -95,14 +95,17 @@ machine_points (const struct record *r, uint64_t *p)
 unsigned
 states_points (const struct record *r, enum crash_kind kind, uint64_t **points)
 {
-  uint64_t *p = must (malloc ((r->clock + 1) * sizeof *p));
+  uint64_t *p = must (malloc ((r->clock + r->nr_writes + 1) * sizeof *p));
+  unsigned nr = 0;
 
   *points = p;
   if (kind == CRASH_MACHINE)
     return machine_points (r, p);
-  for (uint64_t at = 0; at <= r->clock; at++)
-    p[at] = at;
-  return (unsigned) r->clock + 1;
+  /* What came before the record (record_begin_with ()) is over at 1. */
+  for (uint64_t at = r->nr_writes > 0 && r->writes[0].end == 0; at <= r->clock;
+       at++)
+    p[nr++] = at;
+  return nr;
 }
 
 /* ---- the walk ---- */
@@ -271,6 +274,21 @@ apply_torn (const struct states *s, const struct rec_write *w, struct choice *c,
     image_set (im, w->first + i, b);
     block_put (b);
   }
+}
+
+bool
+states_keeps (const struct states *s, unsigned i, unsigned write)
+{
+  struct choice c = choice_of (s, i);
+  bool keeps = false;
+
+  for (unsigned j = 0; j < s->nr_maybe; j++) {
+    bool kept = is_kept (s, i, j, &c);
+
+    if (s->maybe[j] == write)
+      keeps = kept;
+  }
+  return keeps;
 }
 
 void

@@ -57,6 +57,11 @@ extern void states_end (struct states *s);
 #define STATES_ALL 8u
 extern void states_advance (struct states *s, uint64_t at);
 
+/* Of the death of a process, with whole writes: is this write, which was not
+ * over, kept in choice i?
+ */
+extern bool states_keeps (const struct states *s, unsigned i, unsigned write);
+
 /* Choice i, 0 to s->nr - 1: what lies on the media then. */
 extern void states_make (const struct states *s, unsigned i, struct disks *to);
 

@@ -253,11 +253,11 @@ real_check_media (struct volume *const *v, unsigned nr, bool closed)
   return check_store_images (v, nr, !closed);
 }
 
-#define REAL                                                       \
-  .nr_volumes = 2, .format = real_format, .close = real_close,     \
-  .create = real_create, .remove = real_remove, .size = real_size, \
-  .read = real_read, .write = real_write, .trim = real_trim,       \
-  .zero = real_zero, .flush = real_flush, .holes = real_holes,     \
+#define REAL                                                                  \
+  .nr_volumes = 2, .nr_bases = 3, .format = real_format, .close = real_close, \
+  .create = real_create, .remove = real_remove, .size = real_size,            \
+  .read = real_read, .write = real_write, .trim = real_trim,                  \
+  .zero = real_zero, .flush = real_flush, .holes = real_holes,                \
   .check = real_check, .check_media = real_check_media
 
 const struct subject store_subject = { .name = "store",
@@ -265,9 +265,11 @@ const struct subject store_subject = { .name = "store",
                                        .has_staging = true,
                                        .open = open_staged,
                                        REAL };
-const struct subject plain_subject = {
-  .name = "plain", .nr_blocks = { 256, 112 }, .open = open_plain, REAL
-};
+const struct subject plain_subject = { .name = "plain",
+                                       .nr_blocks = { 208, 64 },
+                                       .fills = true,
+                                       .open = open_plain,
+                                       REAL };
 const struct subject strict_subject = { .name = "strict",
                                         .nr_blocks = { 1024, 512 },
                                         .strict = true,

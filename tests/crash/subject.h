@@ -13,8 +13,10 @@ struct subject {
   const char *name;
   unsigned nr_volumes;
   unsigned nr_blocks[DISKS_MAX];
-  bool strict;      /* every reply means durable */
-  bool has_staging; /* keeps what is replied in ram.h */
+  unsigned nr_bases; /* sweep.h: as many as it has room for */
+  bool fills;        /* a write may find no space */
+  bool strict;       /* every reply means durable */
+  bool has_staging;  /* keeps what is replied in ram.h */
 
   int (*format) (struct volume *const *v, unsigned nr);
   /* Takes the volumes, also when it fails. */

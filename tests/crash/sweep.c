@@ -25,6 +25,7 @@ static const char *const alphabet[] = {
   "wa4000+200", /* many pages, over the edge of a shard */
   "w!a0+8",     /* durable */
   "w!a2+4",     /* a durable part */
+  "wa4000+480", /* so many that all free blocks may come and go */
   "wa8+16",     /* pages 1 and 2 */
   "ta0+16",     /* whole pages */
   "ta2+12",     /* edges too */
@@ -138,7 +139,7 @@ sweep_begin (struct sweep *s)
   struct explore quiet = { .subject = s->x.subject, .fd = -1 };
   unsigned i;
 
-  for (i = 0; i < BASES; i++) {
+  for (i = 0; i < s->x.subject->nr_bases; i++) {
     struct op ops[MODEL_OPS_MAX];
     struct world empty;
     unsigned nr = 0;
@@ -193,7 +194,7 @@ is_late (const struct sweep *s)
 static void
 take (struct sweep *s, unsigned n, uint64_t number)
 {
-  s->base_nr = (unsigned) (number % BASES);
+  s->base_nr = (unsigned) (number % BASES) % s->x.subject->nr_bases;
   number /= BASES;
   s->nr_ops = n;
   for (unsigned i = 0; i < n; i++) {
@@ -257,6 +258,22 @@ has_reopen (const struct sweep *s)
   return false;
 }
 
+/* Half of them are of these: blocks leave maps, cycles come, blocks are used
+ * again.
+ */
+static void
+draw_again (struct sweep *s, struct rng *rng)
+{
+  static const char *const hot[] = { "wa0+8",     "ta0+16",    "wa10240+8",
+                                     "ta10240+8", "s",         "fa",
+                                     "o",         "wa4000+480" };
+
+  for (unsigned i = 0; i < s->nr_ops; i++)
+    if (op_parse (hot[rng_below (rng, sizeof hot / sizeof hot[0])],
+                  &s->ops[i]) != 0)
+      abort ();
+}
+
 /* One of this length, maybe by two or three clients at a time. */
 static void
 draw (struct sweep *s, struct rng *rng, unsigned n)
@@ -264,6 +281,8 @@ draw (struct sweep *s, struct rng *rng, unsigned n)
   unsigned clients = 1 + (unsigned) rng_below (rng, 3);
 
   take (s, n, rng_next (rng));
+  if (rng_below (rng, 2) == 0)
+    draw_again (s, rng);
   if (has_reopen (s))
     clients = 1;
   for (unsigned i = 0; i < n; i++)
@@ -289,7 +308,7 @@ sweep_run (struct sweep *s)
 
   all_begin (s, &all, 1);
   while (!is_late (s)) {
-    if (all_next (s, &all) && !try_one (s))
+    if (!s->drawn_only && all_next (s, &all) && !try_one (s))
       return false;
     draw (s, &rng, 2 + (unsigned) rng_below (&rng, 2));
     if (!try_one (s))

@@ -6,7 +6,7 @@
 
 #include "explore.h"
 
-#define SEQUENCE_MAX 6u
+#define SEQUENCE_MAX 8u
 #define ALL_MAX      3u /* of this length, and shorter, every one */
 
 /* Worlds that sequences begin with: an empty pair of objects, and objects
@@ -19,6 +19,7 @@ struct sweep {
   struct explore x;
   struct world base[BASES];
   uint64_t nr_sequences, nr_all[ALL_MAX + 1];
+  bool drawn_only;         /* not all of one operation, of two, of three */
   unsigned points_max;     /* of a sequence of two and more; 0: all */
   unsigned part, nr_parts; /* this process does each nr_parts-th sequence */
   /* The sequence that failed, or is tried. */
@@ -31,7 +32,7 @@ extern bool sweep_begin (struct sweep *s);
 extern void sweep_end (struct sweep *s);
 
 /* All sequences of one, two and three operations from each base, and by turns
- * with them random ones of two and three, and of four to six, until the
+ * with them random ones of two and three, and of four to eight, until the
  * deadline.  False: the store
  * has failed: x.why, x.path, ops.
  */

@@ -392,6 +392,7 @@ toy_holes (void *s, unsigned name, uint32_t nr_pages, bool *hole)
 const struct subject toy_subject = {
   .name = "toy",
   .nr_volumes = 1,
+  .nr_bases = 2,
   .nr_blocks = { TOY_BLOCKS },
   .format = toy_format,
   .open = toy_open,

@@ -157,6 +157,7 @@ trivial_flush (void *s, unsigned name)
 const struct subject trivial_subject = {
   .name = "trivial",
   .nr_volumes = 1,
+  .nr_bases = 2,
   .nr_blocks = { 1 + MODEL_NAMES * PLACE_BLOCKS },
   .format = trivial_format,
   .open = trivial_open,

@@ -27,7 +27,7 @@ tools=(
   ip:iproute2 tc:iproute2
 )
 modules=(
-  virtio_pci virtio_net virtio_rng nbd ext4 xfs crc32c_intel loop
+  virtio_pci virtio_net virtio_rng virtio_blk nbd ext4 xfs crc32c_intel loop
   sch_netem veth
 )
 

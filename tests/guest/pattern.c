@@ -3,9 +3,10 @@
  * pattern: files whose content follows from a seed and does not compress.
  *
  *   pattern write FILE BYTES SEED   make or overwrite FILE
+ *   pattern sync FILE BYTES SEED    the same, and fsync it
  *   pattern check FILE BYTES SEED   FILE has exactly this content
  *
- * Both print the sum of what was written or read (FNV-1a over 64-bit words),
+ * All print the sum of what was written or read (FNV-1a over 64-bit words),
  * so a run can show that two readings were equal.  Test scripts call it, in
  * guests whose CPU is emulated: a generator of three shifts a word, and no
  * library but libc.
@@ -213,15 +214,19 @@ main (int argc, char *argv[])
   bool writing;
   int fd, err;
 
-  if (argc != 5 || (strcmp (argv[1], "write") && strcmp (argv[1], "check")) ||
+  if (argc != 5 ||
+      (strcmp (argv[1], "write") && strcmp (argv[1], "sync") &&
+       strcmp (argv[1], "check")) ||
       !number (argv[3], &size) || !number (argv[4], &seed)) {
-    fprintf (stderr, "usage: pattern write|check FILE BYTES SEED\n");
+    fprintf (stderr, "usage: pattern write|sync|check FILE BYTES SEED\n");
     return 2;
   }
-  writing = argv[1][0] == 'w';
+  writing = argv[1][0] != 'c';
   fd = writing ? open (argv[2], O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600)
                : open (argv[2], O_RDONLY | O_CLOEXEC);
   err = fd < 0 ? errno : run (fd, argv[2], writing, size, seed);
+  if (err == 0 && argv[1][0] == 's' && fsync (fd) < 0)
+    err = errno;
   if (fd >= 0 && close (fd) < 0 && err == 0)
     err = errno;
   if (err != 0) {

@@ -12,6 +12,10 @@
 #   --on-ask COMMAND  run on the host for each `host WORD...` in the script,
 #                     with the words added; COMMAND is split at blanks, sees
 #                     GUEST_QEMU_PID, and its first line goes to the script
+#   --disk FILE,LOG   a virtio disk; what it writes and flushes is also in LOG,
+#                     as qemu's blklogwrites driver has it (powercut.c)
+#   --cut FILE        if FILE is there, it was meant that the guest ended before
+#                     its script did: exit status 3
 #
 # Results, lines "RESULT key=value" and "GUEST-EXIT status", come on stdout,
 # the script's own output on stderr.  Exit: the script's status; 124 if the
@@ -30,7 +34,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source-path=SCRIPTDIR source=guest-lib.sh
 . "$here/guest-lib.sh"
 
-mem=400 timeout=120 ports=() params=() on_ask=()
+mem=400 timeout=120 ports=() params=() on_ask=() disk=() cut=
 while [ $# -gt 1 ]; do
   case $1 in
     --mem) mem=$2 ;;
@@ -38,13 +42,23 @@ while [ $# -gt 1 ]; do
     --host-port) ports+=("$2") ;;
     --env) params+=("$2") ;;
     --on-ask) read -ra on_ask <<< "$2" ;;
+    --disk)
+      medium="driver=file,node-name=medium,filename=${2%,*}"
+      log="driver=file,node-name=log,filename=${2##*,},cache.no-flush=on"
+      logged="driver=blklogwrites,node-name=disk,file=medium,log=log"
+      logged+=",log-super-update-interval=16"
+      disk=(-blockdev "$medium" -blockdev "$log" -blockdev "$logged"
+        -device "virtio-blk-pci,drive=disk")
+      ;;
+    --cut) cut=$2 ;;
     *) break ;;
   esac
   shift 2
 done
 if [ $# -ne 1 ] || [ ! -r "$1" ]; then
   echo "usage: run-guest.sh [--mem MiB] [--timeout S] [--host-port P]..." \
-    "[--env NAME=VALUE]... [--on-ask COMMAND] SCRIPT" >&2
+    "[--env NAME=VALUE]... [--on-ask COMMAND] [--disk FILE,LOG]" \
+    "[--cut FILE] SCRIPT" >&2
   exit 2
 fi
 script=$1
@@ -113,6 +127,7 @@ rcupdate.rcu_cpu_stall_timeout=60 random.trust_cpu=on" \
     -chardev "file,id=console,path=$work/console" -serial chardev:console \
     -chardev "pipe,id=line,path=$work/line" -serial chardev:line \
     -netdev user,id=net -device virtio-net-pci,netdev=net,romfile= \
+    ${disk[@]+"${disk[@]}"} \
     -device virtio-rng-pci < /dev/null > "$work/qemu" 2>&1 4>&- 5>&- &
   qemu_pid=$!
 }
@@ -177,6 +192,8 @@ why_failed ()
   elif [ $timed_out = yes ]; then
     status=124
     echo "the guest was not done after $timeout s"
+  elif [ -z "$status" ] && [ -n "$cut" ] && [ -e "$cut" ]; then
+    status=3
   elif [ -z "$status" ]; then
     status=125
     echo "the guest ended before its script did"

@@ -106,3 +106,104 @@ server_mapped_at ()
   for name; do sed -n "s/^$name //p" "$server_samples"; done |
     sort -n | tail -n 1
 }
+
+# ---- a server that is killed, and started again where it was ----
+# A daemon, so that also a test's --on-ask side can start it.  Its files are in
+# server_dir, its pid in server_dir/pid; its memory is in server_staging.
+
+# lasting_make DIR SIZE NAME...: what lasting_start serves: exports of SIZE.
+lasting_make ()
+{
+  local name
+  export server_dir=$1
+  mkdir "$server_dir/exports" || return
+  server_staging=$(mktemp -d /dev/shm/farpage-guest.XXXXXX) ||
+    guest_skip "no tmpfs in /dev/shm"
+  export server_staging
+  export server_volumes="$server_dir/volume0 $server_dir/volume1"
+  case $GUEST_SERVER in
+    farpage)
+      # shellcheck disable=SC2086 # a list
+      "$FARPAGE_TOOL" format $server_volumes --size 512M --ring 4M --sparse
+      ;;
+    file) for name in "${@:3}"; do truncate -s "$2" "$1/exports/$name"; done ;;
+    *) guest_fail "GUEST_SERVER=$GUEST_SERVER is neither farpage nor file" ;;
+  esac || return
+  lasting_start || return
+  test "$GUEST_SERVER" = farpage || return 0
+  for name in "${@:3}"; do
+    "$FARPAGE_TOOL" create "$name" "$2" --socket "$server_dir/control" || return
+  done
+}
+
+# The control socket comes once nbdkit is in the background.
+lasting_ready ()
+{
+  local pause
+  test "$GUEST_SERVER" = farpage || return 0
+  for ((pause = 0; pause < 300; pause++)); do
+    if [ -S "$server_dir/control" ]; then return 0; fi
+    sleep 0.1
+  done
+  guest_fail "the server has no control socket"
+}
+
+# lasting_start: with the port that it had, or a free one.
+lasting_start ()
+{
+  local command tries port
+  rm -f "$server_dir/control" "$server_dir/pid"
+  command=(file "dir=$server_dir/exports")
+  # shellcheck disable=SC2206 # a list
+  test "$GUEST_SERVER" = file ||
+    command=("$FARPAGE_PLUGIN" $server_volumes sparse=yes
+      "control=$server_dir/control" "staging=$server_staging")
+  for tries in 1 2 3 4 5 6 7 8 9 10; do
+    port=${server_port:-$((20000 + RANDOM % 12000))}
+    if setsid nbdkit -i 127.0.0.1 -p "$port" -P "$server_dir/pid" \
+      "${command[@]}" < /dev/null > "$server_dir/log" 2>&1; then
+      export server_port=$port
+      lasting_ready
+      return
+    fi
+    grep -q 'in use' "$server_dir/log" || break
+    sleep 0.5
+  done
+  cat "$server_dir/log" >&2
+  guest_fail "the server did not start ($tries tries)"
+}
+
+# lasting_gone: wait until the server that was killed has let go of all.
+lasting_gone ()
+{
+  local pid pause
+  read -r pid < "$server_dir/pid" || return
+  for ((pause = 0; pause < 1000; pause++)); do
+    if ! kill -0 "$pid" 2> /dev/null ||
+      grep -q '^State:.*zombie' "/proc/$pid/status" 2> /dev/null; then
+      return 0
+    fi
+    sleep 0.02
+  done
+  guest_fail "the server was not killed"
+}
+
+# lasting_kill: the server, as it is.
+lasting_kill ()
+{
+  kill -KILL "$(< "$server_dir/pid")"
+  lasting_gone
+}
+
+# lasting_forget: what a killed server left in memory is lost.
+lasting_forget ()
+{
+  rm -rf "${server_staging:?}" && mkdir -m 700 "$server_staging"
+}
+
+# lasting_end: all that lasting_make made outside of its DIR.
+lasting_end ()
+{
+  if [ -s "${server_dir-}/pid" ]; then lasting_kill 2> /dev/null; fi
+  if [ -n "${server_staging-}" ]; then rm -rf "$server_staging"; fi
+}
