@@ -16,7 +16,7 @@
 #include "log.h"
 
 #define NR_OF(a) (sizeof (a) / sizeof (a)[0])
-#define WAIT_MS  10000
+#define WAIT_MS  60000
 
 struct fixture {
   char dir[32], path[64];

@@ -353,6 +353,29 @@ interrupt (struct rig *t, const char *undo, unsigned skip)
     fault_clear (t->v[i]);
 }
 
+/* A store that was not closed and that recovery has something to do for: when
+ * the machine is slow, a cycle may have ended just before.
+ */
+static uint64_t
+make_repairable (struct rig *t, const char *undo)
+{
+  uint64_t nr;
+
+  for (unsigned tries = 0; tries < 20; tries++) {
+    make_open (t);
+    assert_int_equal (repair (t, undo, &nr), 0);
+    found_none (&t->found);
+    if (nr > 0)
+      return nr;
+    open_store (t);
+    assert_int_equal (store_remove (t->s, "b", false), 0);
+    assert_int_equal (store_remove (t->s, "c", false), 0);
+    close_store (t);
+  }
+  fail_msg ("never anything to recover");
+  return 0;
+}
+
 static void
 test_repair (void **state)
 {
@@ -362,10 +385,7 @@ test_repair (void **state)
 
   assert_non_null (mkdtemp (dir));
   snprintf (undo, sizeof undo, "%s/undo", dir);
-  make_open (t);
-  assert_int_equal (repair (t, undo, &nr_planned), 0);
-  found_none (&t->found);
-  assert_true (nr_planned > 0);
+  nr_planned = make_repairable (t, undo);
   assert_int_equal (check_restore (undo, t->v, NR_VOLUMES, &nr), 0);
   assert_int_equal (nr, nr_planned);
   assert_true (is_saved (t));

@@ -112,6 +112,7 @@ once ()
 # serve ARGUMENT...: in the background; its pid is $served
 serve ()
 {
+  : >"$work/out"                # the words of an earlier one are none of it
   # As a terminal has it: bash lets what runs in the background ignore SIGINT.
   env --default-signal=INT setsid "$tree/contrib/quickstart" --build "$TOP_BUILDDIR" "$@" \
     >"$work/out" 2>"$work/err" </dev/null &
