@@ -130,3 +130,13 @@ run_print (const struct run *run, int fd)
   if (run->failed)
     dprintf (fd, "  WRONG: %s\n", run->why);
 }
+
+void
+content_print (const struct content *c, char *text, size_t bytes)
+{
+  size_t at = 0;
+
+  for (unsigned i = 0; i < PAGE_SECTORS && at < bytes; i++)
+    at += (size_t) snprintf (text + at, bytes - at, "%s%u", i > 0 ? " " : "",
+                             c->token[i]);
+}

@@ -87,16 +87,6 @@ wrong (struct run *run, const char *fmt, ...)
 /* ---- comparing ---- */
 
 static void
-content_print (const struct content *c, char *to, size_t bytes)
-{
-  size_t at = 0;
-
-  for (unsigned i = 0; i < PAGE_SECTORS && at < bytes; i++)
-    at += (size_t) snprintf (to + at, bytes - at, "%s%u", i > 0 ? " " : "",
-                             c->token[i]);
-}
-
-static void
 page_wrong (struct bench *b, const struct where *at, unsigned name,
             const struct content *c, const struct expect_page *e)
 {

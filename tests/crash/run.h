@@ -81,6 +81,8 @@ extern void run_print (const struct run *run, int fd);
 /* "w:a:0+8" and back (names of operations: see op_print). */
 extern int op_parse (const char *text, struct op *op);
 extern void op_print (const struct op *op, char *text, size_t bytes);
+/* The operations that a page's sectors are of, with blanks between. */
+extern void content_print (const struct content *c, char *text, size_t bytes);
 
 /* The store's messages of the last run; kept from log_write (). */
 extern void run_print_log (int fd);
