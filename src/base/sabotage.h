@@ -22,7 +22,6 @@
   X (meta_before_log,                                                          \
      "META is written when the log through its cut is durable")                \
   X (super_before_meta, "the superblock is written when its META is complete") \
-  X (free_ring_early, "the ring is free when the superblock drops it")         \
   X (close_unflushed, "META is flushed before the clean superblock")           \
   X (data_after_log, "data is flushed before the mark covers its record")      \
   X (no_image, "a cut node's content is kept before it changes")               \

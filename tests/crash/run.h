@@ -82,7 +82,10 @@ extern void run_print (const struct run *run, int fd);
 extern int op_parse (const char *text, struct op *op);
 extern void op_print (const struct op *op, char *text, size_t bytes);
 
-/* The store's messages of the last run; kept from log_write (). */
+/* The store's messages, from now on; has it said that it failed? */
+extern void run_keep_log (void);
+extern bool run_store_failed (void);
+/* Those of the last run. */
 extern void run_print_log (int fd);
 
 #endif /* FARPAGE_CRASH_RUN_H */
