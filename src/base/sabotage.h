@@ -17,7 +17,6 @@
   X (no_undo, "a node's old image is in the log before it is changed")         \
   X (ignore_epoch, "a dropped log block never counts again")                   \
   X (believe_all, "records above the durable mark are verified")               \
-  X (free_meta_early, "a map block is free when its cycle has retired")        \
   X (free_at_once, "a block is free when its unmapping is durable")            \
   X (meta_before_log,                                                          \
      "META is written when the log through its cut is durable")                \
@@ -42,7 +41,11 @@
   X (no_page_crc, "a page has the CRC of its map entry")                       \
   X (no_data_tag, "a page is staged before it is answered")                    \
   X (untag_early, "a page stays staged until its write has ended")             \
-  X (keep_old_page, "a buffer of a block goes before it is written past")
+  X (keep_old_page, "a buffer of a block goes before it is written past")      \
+  X (free_meta_early, "a map block is free when its cycle has retired")
+
+/* The last ones are not noticed within a minute yet. */
+#define SABOTAGES_SELDOM 1u
 
 #ifdef FARPAGE_SABOTAGE
 #define SABOTAGE_ENUM(name, rule) SABOTAGE_##name,
