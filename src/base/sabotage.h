@@ -17,12 +17,10 @@
   X (no_undo, "a node's old image is in the log before it is changed")         \
   X (ignore_epoch, "a dropped log block never counts again")                   \
   X (believe_all, "records above the durable mark are verified")               \
-  X (free_meta_early, "a map block is free when its cycle has retired")        \
   X (free_at_once, "a block is free when its unmapping is durable")            \
   X (meta_before_log,                                                          \
      "META is written when the log through its cut is durable")                \
   X (super_before_meta, "the superblock is written when its META is complete") \
-  X (free_ring_early, "the ring is free when the superblock drops it")         \
   X (close_unflushed, "META is flushed before the clean superblock")           \
   X (data_after_log, "data is flushed before the mark covers its record")      \
   X (no_image, "a cut node's content is kept before it changes")               \
@@ -43,7 +41,11 @@
   X (no_page_crc, "a page has the CRC of its map entry")                       \
   X (no_data_tag, "a page is staged before it is answered")                    \
   X (untag_early, "a page stays staged until its write has ended")             \
-  X (keep_old_page, "a buffer of a block goes before it is written past")
+  X (keep_old_page, "a buffer of a block goes before it is written past")      \
+  X (free_meta_early, "a map block is free when its cycle has retired")
+
+/* The last ones are not noticed within a minute yet. */
+#define SABOTAGES_SELDOM 1u
 
 #ifdef FARPAGE_SABOTAGE
 #define SABOTAGE_ENUM(name, rule) SABOTAGE_##name,

@@ -19,7 +19,9 @@
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
                "a durable store's structures are used in place");
 
+#ifndef SUPER_RING_BLOCKS_MIN /* the simulator has fewer */
 #define SUPER_RING_BLOCKS_MIN 128u
+#endif
 /* Blocks of the ring for each node of the free maps, at least. */
 #define SUPER_RING_FREEMAP 8u
 /* Blocks that format leaves for META and DATA on each volume, at least. */

@@ -184,8 +184,13 @@ static int
 sabotage_sweep (void)
 {
   unsigned nr = SABOTAGE_NR - 1, nr_tried = nr, nr_caught = 0;
-  unsigned first = (unsigned) (rng_mix (config.seed) % nr);
+  unsigned first;
 
+  if (options.nr_rotated > 0 && sabotage_on == SABOTAGE_NONE)
+    nr -= SABOTAGES_SELDOM;
+  first = (unsigned) (rng_mix (config.seed) % nr);
+  if (sabotage_on != SABOTAGE_NONE)
+    first = sabotage_on - 1;
   config.faults = true;
   if (options.nr_rotated > 0 && options.nr_rotated < nr)
     nr_tried = options.nr_rotated;
@@ -316,7 +321,7 @@ static const char help[] =
     "  --sabotage NAME    break this rule; the sweep then must not fail, so\n"
     "                     this is for looking\n"
     "  --sabotage-all     break each in turn; each must be caught\n"
-    "  --sabotage-some N  N of them, by the seed\n"
+    "  --sabotage-some N  N of them, by the seed, or from --sabotage on\n"
     "  --toy-error N      an error of the toy store\n"
     "  --faults           every fault of media at every I/O of 500 requests\n"
     "  --fault KIND:N     this one\n"

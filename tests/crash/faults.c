@@ -192,7 +192,7 @@ send_change (struct faulty *y, const struct op *op)
 
 /* It failed: was the fault there by then?  It went well: should it have? */
 static void
-judge (struct faulty *y, const char *what, int err, bool hit_before,
+judge (struct faulty *y, const char *what, int err, bool failed_before,
        bool durable)
 {
   const struct media_fault *fault = y->fault;
@@ -203,8 +203,8 @@ judge (struct faulty *y, const char *what, int err, bool hit_before,
     return;
   if (err != 0 && (fault == NULL || !fault->hit))
     wrong (y, "%s failed, with no fault: %s", what, strerror (err));
-  if (err == 0 && durable && hit_before && fault->kind == MEDIA_FLUSH)
-    wrong (y, "%s went well after a flush had failed", what);
+  if (err == 0 && durable && failed_before)
+    wrong (y, "%s went well after the store had failed", what);
 }
 
 /* In a large object four pages to a leaf: more leaves and pages in all than
@@ -227,7 +227,7 @@ one_change (struct faulty *y)
   struct op op = { .kind = kinds[rng_below (&y->rng, 7)],
                    .name = (unsigned) rng_below (&y->rng, 2),
                    .fua = rng_below (&y->rng, 8) == 0 };
-  bool hit_before = y->fault != NULL && y->fault->hit;
+  bool failed_before = run_store_failed ();
   uint32_t page = (uint32_t) rng_below (&y->rng, PAGES_EACH - 4);
   int err;
 
@@ -244,17 +244,17 @@ one_change (struct faulty *y)
   }
   y->token++;
   err = send_change (y, &op);
-  judge (y, "a write, trim or zero", err, hit_before, op.fua);
+  judge (y, "a write, trim or zero", err, failed_before, op.fua);
   note_change (y, &op, err == 0);
 }
 
 static void
 one_flush (struct faulty *y)
 {
-  bool hit_before = y->fault != NULL && y->fault->hit;
+  bool failed_before = run_store_failed ();
   int err = y->f->subject->flush (y->s, (unsigned) rng_below (&y->rng, 2));
 
-  judge (y, "a flush", err, hit_before, true);
+  judge (y, "a flush", err, failed_before, true);
   if (err == 0)
     y->durable = y->live;
 }
@@ -311,6 +311,9 @@ run_with_fault (void *arg)
   err = subject->close (y->s);
   judge (y, "close", err, false, false);
   y->closed = err == 0;
+  if (y->closed && y->fault != NULL && y->fault->hit &&
+      y->fault->kind == MEDIA_FLUSH)
+    wrong (y, "all went well, and a flush had failed");
 }
 
 /* Nothing is wrong with the media now. */
@@ -339,8 +342,11 @@ static void
 simulate (struct faulty *y, void (*fn) (void *), unsigned nr)
 {
   struct sim_config config = { .seed = y->f->seed, .random_seed = 50 + nr };
-  enum sim_end end = sim_run (&config, fn, y);
+  enum sim_end end;
 
+  run_keep_log ();
+  end = sim_run (&config, fn, y);
+  log_set (NULL, NULL);
   if (end == SIM_DONE)
     return;
   wrong (y, "the run did not end (told above)");

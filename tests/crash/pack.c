@@ -163,7 +163,7 @@ work (struct pack *p, unsigned part)
   pack_catch_signals (&s, config);
   report->failed = !pack_sweep_begin (&s, config, p->seen, part);
   s.drawn_only = mine.subject != p->config->subject;
-  if (!report->failed && config->faults && part == config->nr_procs - 1)
+  if (!report->failed && config->faults)
     report->failed =
         !try_faults (report, config, &s.base[config->subject->nr_bases - 1],
                      begin + config->seconds / 4);

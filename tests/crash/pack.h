@@ -20,7 +20,7 @@ struct pack_config {
   double seconds;
   uint64_t seed;
   unsigned nr_procs, points_max, states_max, inner_max;
-  bool faults; /* the last process has the store without staging, and tries
+  bool faults; /* the last process has the store without staging; all try
                 * faults of media first, for a quarter of the time */
 };
 

@@ -49,6 +49,7 @@ static uint8_t chunk[CHUNK_PAGES * PAGE_BYTES]
 
 static char log_lines[LOG_LINES][256];
 static unsigned nr_log_lines;
+static bool store_failed;
 
 static void
 keep_line (void *arg, enum log_level level, const char *text)
@@ -57,6 +58,21 @@ keep_line (void *arg, enum log_level level, const char *text)
   (void) level;
   snprintf (log_lines[nr_log_lines++ % LOG_LINES], sizeof log_lines[0], "%s",
             text);
+  store_failed |= strstr (text, "store: failed") != NULL;
+}
+
+void
+run_keep_log (void)
+{
+  nr_log_lines = 0;
+  store_failed = false;
+  log_set (keep_line, NULL);
+}
+
+bool
+run_store_failed (void)
+{
+  return store_failed;
 }
 
 void
@@ -544,8 +560,7 @@ run_world (const struct run_config *config, const struct world *w,
   enum sim_end end;
 
   prepare (config, w, run);
-  nr_log_lines = 0;
-  log_set (keep_line, NULL);
+  run_keep_log ();
   end = sim_run (&sim, run_main, &b);
   sim_on_point (NULL, NULL);
   if (run->record.before_event != NULL)

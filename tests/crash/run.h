@@ -84,7 +84,10 @@ extern void op_print (const struct op *op, char *text, size_t bytes);
 /* The operations that a page's sectors are of, with blanks between. */
 extern void content_print (const struct content *c, char *text, size_t bytes);
 
-/* The store's messages of the last run; kept from log_write (). */
+/* The store's messages, from now on; has it said that it failed? */
+extern void run_keep_log (void);
+extern bool run_store_failed (void);
+/* Those of the last run. */
 extern void run_print_log (int fd);
 
 #endif /* FARPAGE_CRASH_RUN_H */

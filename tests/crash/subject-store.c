@@ -3,7 +3,7 @@
  * its format.
  *
  * As small as it goes, so that its rings wrap, its buffers run out and an open
- * costs little: BUFS_MIN buffers, the smallest ring, 1024 blocks and 512 on a
+ * costs little: BUFS_MIN buffers, the smallest ring, 384 blocks and 160 on a
  * second volume; without staging so few blocks that each is used again soon.
  * One connection to each object, shared by all clients.
  */
@@ -261,7 +261,7 @@ real_check_media (struct volume *const *v, unsigned nr, bool closed)
   .check = real_check, .check_media = real_check_media
 
 const struct subject store_subject = { .name = "store",
-                                       .nr_blocks = { 1024, 512 },
+                                       .nr_blocks = { 384, 160 },
                                        .has_staging = true,
                                        .open = open_staged,
                                        REAL };
@@ -271,7 +271,7 @@ const struct subject plain_subject = { .name = "plain",
                                        .open = open_plain,
                                        REAL };
 const struct subject strict_subject = { .name = "strict",
-                                        .nr_blocks = { 1024, 512 },
+                                        .nr_blocks = { 384, 160 },
                                         .strict = true,
                                         .open = open_strict,
                                         REAL };

@@ -264,9 +264,10 @@ has_reopen (const struct sweep *s)
 static void
 draw_again (struct sweep *s, struct rng *rng)
 {
-  static const char *const hot[] = { "wa0+8",     "ta0+16",    "wa10240+8",
-                                     "ta10240+8", "s",         "fa",
-                                     "o",         "wa4000+480" };
+  static const char *const hot[] = { "wa0+8",     "ta0+16",     "wa10240+8",
+                                     "ta10240+8", "s",          "fa",
+                                     "o",         "wa4000+480", "wa4000+480",
+                                     "wa4000+480" };
 
   for (unsigned i = 0; i < s->nr_ops; i++)
     if (op_parse (hot[rng_below (rng, sizeof hot / sizeof hot[0])],
