@@ -28,7 +28,8 @@ struct recover {
   const struct recover_ops *ops;
   void *arg;
   struct recover_report *report;
-  uint8_t *page; /* one block */
+  uint8_t *page;      /* one block */
+  unsigned nr_copies; /* old images in flush.copies, not written yet */
   /* Log blocks [chunk_first, chunk_first + chunk_nr) */
   uint8_t *chunk;
   uint64_t chunk_first, chunk_nr;

@@ -159,11 +159,53 @@ make_imaged (struct recover *rc)
   return im->blk != NULL ? 0 : ENOMEM;
 }
 
+/* Where the image of a node goes in the copies: over one of a later image of
+ * the same node, for the oldest counts.
+ */
+static unsigned
+place_of_copy (struct recover *rc, uint64_t blk)
+{
+  const struct buf_io *ios = rc->fl->cut_ios;
+  unsigned i = 0;
+
+  while (i < rc->nr_copies && (ios[i].volume != blkno_volume (blk) ||
+                               ios[i].first != blkno_place (blk)))
+    i++;
+  return i;
+}
+
+static int
+by_place (const void *a, const void *b)
+{
+  const struct buf_io *x = a, *y = b;
+
+  if (x->volume != y->volume)
+    return x->volume < y->volume ? -1 : 1;
+  return x->first < y->first ? -1 : x->first > y->first;
+}
+
+/* Write the copies that there are, neighbours together. */
+static int
+write_copies (struct recover *rc)
+{
+  struct flush *fl = rc->fl;
+  struct vbatch *batch = vbatch_get (fl->pool);
+  int err;
+
+  qsort (fl->cut_ios, rc->nr_copies, sizeof *fl->cut_ios, by_place);
+  err = bufs_write (fl->bs, batch, fl->cut_ios, rc->nr_copies);
+  vbatch_put (batch);
+  for (unsigned i = 0; i < rc->nr_copies; i++)
+    flush_mark_volume (fl, (unsigned) fl->cut_ios[i].volume);
+  rc->nr_copies = 0;
+  return err;
+}
+
 static int
 undo_one (struct recover *rc, const struct disk_log *log)
 {
-  struct disk_node *node = (struct disk_node *) rc->page;
-  int err;
+  unsigned i = place_of_copy (rc, log->blk);
+  struct disk_node *node;
 
   if (!recover_block_ok (rc, log->blk)) {
     log_write (LOG_ERROR,
@@ -172,13 +214,21 @@ undo_one (struct recover *rc, const struct disk_log *log)
                log->lsn);
     return EUCLEAN;
   }
+  if (i == rc->nr_copies) {
+    rc->fl->cut_ios[i] = (struct buf_io){
+      .volume = blkno_volume (log->blk),
+      .first = blkno_place (log->blk),
+      .page = rc->fl->copies + (size_t) i * BUF_BYTES,
+    };
+    rc->nr_copies++;
+  }
+  node = rc->fl->cut_ios[i].page;
   memset (node, 0, sizeof *node);
   memcpy (node, log->body, DISK_NODE_USED);
   node->crc = crc32c (0, node, DISK_CRC_OFF);
-  err = write_block (rc, log->blk, node);
   imaged_add (&rc->fl->imaged, log->blk);
   rc->report->nr_undone++;
-  return err;
+  return rc->nr_copies == CYCLE_COPIES ? write_copies (rc) : 0;
 }
 
 static int
@@ -196,7 +246,7 @@ undo_all (struct recover *rc)
     if (err == 0 && log->kind == DISK_LOG_UNDO)
       err = undo_one (rc, log);
   }
-  return err;
+  return err == 0 && rc->nr_copies > 0 ? write_copies (rc) : err;
 }
 
 /* ---- REDO ---- */
