@@ -98,9 +98,17 @@ dobject_free (struct dobject *dobj)
 int
 dobject_need_map (struct durable *d, struct dobject *dobj)
 {
+  void *map;
+  int err;
+
   if (dobj->map != NULL)
     return 0;
-  return objmeta_create (d->bs, d->fl, d->fm, d->pk, &dobj->entry, &dobj->map);
+  err = objmeta_create (d->bs, d->fl, d->fm, d->pk, &dobj->entry, &map);
+  if (err)
+    return err;
+  LOCK_SCOPE (&d->lock); /* a cut looks at all */
+  dobj->map = map;
+  return 0;
 }
 
 /* ---- objects ---- */
