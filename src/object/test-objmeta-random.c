@@ -10,7 +10,11 @@
 
 #include "task.h"
 
-#define OPS        4000
+#ifdef __SANITIZE_THREAD__
+#define OPS 1000
+#else
+#define OPS 4000
+#endif
 #define FULL       12000 /* entries: from then on more is freed than built */
 #define THREADS    4u
 #define THREAD_OPS 400
