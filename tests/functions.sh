@@ -289,14 +289,7 @@ clean ()
   local what=$1
 
   shift
-  # (a killed server's transfers may hold its lock for a moment)
-  until_true 5 not_in_use "$@"
   ok "$what: check" "$farpage" check "$@"
-}
-
-not_in_use ()
-{
-  ! "$farpage" check "$@" 2>&1 | grep -q 'is in use'
 }
 
 # ---- looking ----

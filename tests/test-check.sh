@@ -74,7 +74,11 @@ if [ "$(id -u)" -ne 0 ]; then
   check 8 'a server has it open' "${vols[@]}"
 fi
 chmod u+w "${vols[@]}"
-"$farpage" stop >/dev/null
+(
+  sleep 1
+  "$farpage" stop >/dev/null
+) &
+check 0 'clean$' "${vols[@]}"
 ended stop 0
 sum=$(sha256sum "${vols[@]}")
 check 0 'clean$' --data "${vols[@]}"

@@ -26,6 +26,9 @@
 #include "env.h"
 #include "volumes.h"
 
+/* A killed process holds its volumes until its last transfer is done. */
+#define LOCK_WAIT_NS (10 * NS_PER_S)
+
 static volatile sig_atomic_t stopped;
 
 static void
@@ -100,7 +103,7 @@ open_volumes (const struct invocation *inv, struct volumes *vs)
     readonly |= access (inv->args[i], W_OK) != 0 && errno != ENOENT;
   if (given (inv, OPT_REPAIR) || given (inv, OPT_RESTORE))
     readonly = false;
-  if (volumes_open (inv, readonly, vs) != 0)
+  if (volumes_open (inv, readonly, LOCK_WAIT_NS, vs) != 0)
     return STATUS_CHECK_FAILED;
   for (unsigned i = 0; i < vs->nr; i++)
     if (vs->in_use[i]) {

@@ -219,7 +219,7 @@ run_dump (const struct invocation *inv)
   }
   for (unsigned i = 0; i < nr; i++)
     d.node[i] = (struct disk_node *) (memory + i * DISK_BLOCK_BYTES);
-  status = volumes_open (inv, true, &d.vs);
+  status = volumes_open (inv, true, 0, &d.vs);
   if (status == 0)
     status = find_volumes (&d);
   if (status == 0)

@@ -270,7 +270,7 @@ run_format (const struct invocation *inv)
   if (status == 0)
     status = make_files (&f);
   if (status == 0)
-    status = volumes_open (inv, false, &f.vs);
+    status = volumes_open (inv, false, 0, &f.vs);
   if (status == 0)
     status = check_volumes (&f);
   if (status == 0)

@@ -222,7 +222,7 @@ run_info (const struct invocation *inv)
   int status;
 
   volumes_tell ();
-  status = volumes_open (inv, true, &vs);
+  status = volumes_open (inv, true, 0, &vs);
   if (status != 0) {
     json_decref (volumes);
     return status;

@@ -51,11 +51,15 @@ given_twice (const struct invocation *inv, unsigned nr)
 }
 
 int
-volumes_open (const struct invocation *inv, bool readonly, struct volumes *vs)
+volumes_open (const struct invocation *inv, bool readonly,
+              uint64_t lock_wait_ns, struct volumes *vs)
 {
   memset (vs, 0, sizeof *vs);
   for (unsigned i = 0; i < inv->nr_args; i++) {
-    struct volume_store_options how = { .readonly = readonly };
+    struct volume_store_options how = {
+      .readonly = readonly,
+      .lock_wait_ns = lock_wait_ns,
+    };
 
     if (given_twice (inv, i) ||
         volume_open_store (inv->args[i], &how, &vs->v[i]) != 0) {

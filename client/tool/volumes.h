@@ -16,11 +16,12 @@ struct volumes {
 /* From now on what the layers below have to say is complained about. */
 extern void volumes_tell (void);
 
-/* Open all that inv names: locked for us alone, or, with readonly, as they are
- * and whoever has them.  0, or the exit status.
+/* Open all that inv names: locked for us alone, after lock_wait_ns at most for
+ * each, or, with readonly, as they are and whoever has them.  0, or the exit
+ * status.
  */
 extern int volumes_open (const struct invocation *inv, bool readonly,
-                         struct volumes *vs);
+                         uint64_t lock_wait_ns, struct volumes *vs);
 extern void volumes_close (struct volumes *vs);
 
 /* Best slot of a volume, as super_read (), but read again if one of its slots
