@@ -305,8 +305,8 @@ next_way (struct disk *d, enum media_op op, unsigned first, unsigned nr,
   uint64_t at = r->nr_io++;
 
   *error = 0;
-  if (r->io != NULL)
-    r->io[at] = (char) op;
+  if (r->on_io != NULL)
+    r->on_io (r->on_io_arg, at, op);
   if (r->fault == NULL)
     return WAY_WHOLE;
   return media_fault_take (r->fault, at, op, d->number, first, nr, error);
@@ -411,6 +411,49 @@ disk_start (struct volume *v, struct vbatch *batch, struct vio *io)
   sim_point (SIM_POINT_IO);
 }
 
+/* What block i of the volume is sure to hold on the medium; *maybe: a write
+ * that has ended since is not flushed.
+ */
+static struct block *
+sure_block (const struct disk *d, unsigned i, bool *maybe)
+{
+  const struct record *r = d->record;
+
+  *maybe = false;
+  for (unsigned n = r->nr_writes; n-- > 0;) {
+    const struct rec_write *w = &r->writes[n];
+    bool sure = false;
+
+    if (w->volume != d->number || i < w->first || i >= w->first + w->nr ||
+        w->end == RECORD_NEVER)
+      continue;
+    for (unsigned k = 0; k < r->nr_flushes && !sure; k++)
+      sure = r->flushes[k].volume == w->volume &&
+             r->flushes[k].begin > w->end && r->flushes[k].end != RECORD_NEVER;
+    if (sure)
+      return r->blocks[w->blocks + (i - w->first)];
+    *maybe = true;
+  }
+  return image_get (&r->fault->start[d->number], i);
+}
+
+/* A flush has failed: the system may have forgotten what it was to write, and
+ * reads what was there before.
+ */
+static void
+drop_unflushed (struct disk *d)
+{
+  uint64_t at = d->record->fault->at;
+
+  for (unsigned i = 0; i < d->image->nr; i++) {
+    bool maybe;
+    struct block *b = sure_block (d, i, &maybe);
+
+    if (maybe && rng_mix (at << 32 ^ i) % 2 == 0)
+      image_set (d->image, i, b);
+  }
+}
+
 static int
 disk_flush (struct volume *v)
 {
@@ -429,6 +472,8 @@ disk_flush (struct volume *v)
   sim_point (SIM_POINT_IO);
   if (err == 0)
     r->flushes[nr].end = record_event (r);
+  else if (r->fault->kind == MEDIA_FLUSH)
+    drop_unflushed (d);
   sim_point (SIM_POINT_IO);
   return err;
 }

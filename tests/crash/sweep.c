@@ -317,6 +317,8 @@ sweep_run (struct sweep *s)
     draw (s, &rng, 4 + (unsigned) rng_below (&rng, SEQUENCE_MAX - 3));
     if (!try_one (s))
       return false;
+    if (s->meanwhile != NULL && !s->meanwhile (s->arg))
+      return false;
   }
   return true;
 }

@@ -22,6 +22,9 @@ struct sweep {
   bool drawn_only;         /* not all of one operation, of two, of three */
   unsigned points_max;     /* of a sequence of two and more; 0: all */
   unsigned part, nr_parts; /* this process does each nr_parts-th sequence */
+  /* Called between sequences; false: it has failed.  May be NULL. */
+  bool (*meanwhile) (void *arg);
+  void *arg;
   /* The sequence that failed, or is tried. */
   struct op ops[SEQUENCE_MAX];
   unsigned nr_ops, base_nr;
