@@ -66,11 +66,12 @@ print_stats (const struct pack *p, double seconds, uint64_t *nr_distinct)
   struct report r;
 
   pack_sum (p, &r);
-  printf ("%s: %" PRIu64 " sequences", config.subject->name, r.nr_sequences);
+  printf ("%s: %" PRIu64 " sequences; every state of", config.subject->name,
+          r.nr_sequences);
   for (unsigned i = 1; i <= ALL_MAX; i++)
-    printf ("%s %" PRIu64 " of %" PRIu64 " of %u",
-            i > 1 ? "," : " (all:", r.nr_all[i], sweep_how_many (i), i);
-  printf (")\n%" PRIu64 " crash states, %" PRIu64 " distinct (by depth:",
+    printf ("%s length %u: %" PRIu64 " of %" PRIu64, i > 1 ? "," : "", i,
+            r.nr_all[i], sweep_how_many (i));
+  printf ("\n%" PRIu64 " crash states, %" PRIu64 " distinct (by depth:",
           r.stat.nr_states, r.stat.nr_distinct);
   for (unsigned i = 1; i <= DEPTH_MAX; i++)
     printf (" %" PRIu64, r.stat.nr_by_depth[i]);
@@ -314,8 +315,10 @@ static const char help[] =
     "  --seconds N        of the sweep, or until a sabotage counts as missed\n"
     "  --seed N           of all choices; random, and printed, without it\n"
     "  --procs N          processes (2)\n"
-    "  --points N         of a sequence where it crashes; 0: all (8)\n"
-    "  --states N         states of a point, at most; 0: all (3)\n"
+    "  --whole N          all sequences of up to N operations, however long it\n"
+    "                     takes\n"
+    "  --points N         of a drawn sequence where it crashes; 0: all (8)\n"
+    "  --states N         states of such a point, at most; 0: all (3)\n"
     "  --inner N          states of a point in a recovery (1)\n"
     "  --min-distinct N   fail with fewer distinct states\n"
     "  --sabotage NAME    break this rule; the sweep then must not fail, so\n"
@@ -333,6 +336,7 @@ enum {
   O_SECONDS,
   O_SEED,
   O_PROCS,
+  O_WHOLE,
   O_POINTS,
   O_STATES,
   O_INNER,
@@ -354,6 +358,7 @@ static const struct option longs[] = {
   { "seconds", required_argument, NULL, O_SECONDS },
   { "seed", required_argument, NULL, O_SEED },
   { "procs", required_argument, NULL, O_PROCS },
+  { "whole", required_argument, NULL, O_WHOLE },
   { "points", required_argument, NULL, O_POINTS },
   { "states", required_argument, NULL, O_STATES },
   { "inner", required_argument, NULL, O_INNER },
@@ -392,6 +397,9 @@ set_number (int c, const char *text)
     break;
   case O_PROCS:
     config.nr_procs = (unsigned) number (text, PROCS_MAX);
+    break;
+  case O_WHOLE:
+    config.whole = (unsigned) number (text, ALL_MAX);
     break;
   case O_POINTS:
     config.points_max = (unsigned) number (text, UINT32_MAX);

@@ -22,7 +22,10 @@
 
 #include "switches.h"
 
-#define SEEN_SHIFT 25u
+/* Places for what is seen in a second, and how many there are. */
+#define SEEN_RATE      32768.0
+#define SEEN_SHIFT_MIN 20u
+#define SEEN_SHIFT_MAX 26u
 
 static double
 clock_s (clockid_t clock)
@@ -108,6 +111,7 @@ pack_sweep_begin (struct sweep *s, const struct pack_config *config,
 {
   *s = (struct sweep){ .part = part, .nr_parts = config->nr_procs };
   s->points_max = config->points_max;
+  s->whole = config->whole;
   s->x.subject = config->subject;
   s->x.seen = seen;
   s->x.seed = config->seed;
@@ -184,13 +188,24 @@ work (struct pack *p, unsigned part)
 
 /* ---- several ---- */
 
+static unsigned
+seen_shift (double seconds)
+{
+  unsigned shift = SEEN_SHIFT_MIN;
+
+  while (shift < SEEN_SHIFT_MAX &&
+         (double) (UINT64_C (1) << shift) < seconds * SEEN_RATE)
+    shift++;
+  return shift;
+}
+
 void
 pack_start (struct pack *p, const struct pack_config *config)
 {
   unsigned nr = config->nr_procs;
 
   p->config = config;
-  p->seen = seen_new (SEEN_SHIFT);
+  p->seen = seen_new (seen_shift (config->seconds));
   p->report = mmap (NULL, nr * sizeof *p->report, PROT_READ | PROT_WRITE,
                     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (p->report == MAP_FAILED)

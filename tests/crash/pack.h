@@ -19,7 +19,7 @@ struct pack_config {
   const struct subject *subject;
   double seconds;
   uint64_t seed;
-  unsigned nr_procs, points_max, states_max, inner_max;
+  unsigned nr_procs, points_max, states_max, inner_max, whole;
   bool faults; /* the last process has the store without staging; all try
                 * faults of media first, for a quarter of the time */
 };
