@@ -95,6 +95,17 @@ read_again (struct check *c)
   return err ? EIO : 0;
 }
 
+/* Memory that is not there is no fault of the media. */
+static bool
+is_starved (struct check *c)
+{
+  bool starved = false;
+
+  for (unsigned i = 0; i < c->nr_volumes; i++)
+    starved |= volume_overlay_starved (c->volumes[i]);
+  return starved;
+}
+
 /* Recovery has come to its end if nothing is left to be redone: what comes
  * after it in durable_open () is judged by the phases to come, and better.
  */
@@ -108,8 +119,8 @@ recover (struct check *c)
   if (err)
     return err;
   why = check_recover (c);
-  if (why == ENOMEM)
-    return why;
+  if (why == ENOMEM || is_starved (c))
+    return ENOMEM;
   err = read_again (c);
   if (err == 0)
     err = recover_look (c->volumes[0], &c->root, &look);

@@ -54,6 +54,7 @@ struct overlay {
   struct slot *slots; /* [lock] */
   uint64_t nr_slots;  /* [lock] power of two */
   uint64_t nr_used;   /* [lock] */
+  bool starved;       /* [lock] a write has found no memory */
 };
 
 static struct overlay *
@@ -203,8 +204,10 @@ overlay_write (struct overlay *o, const struct vio *io)
     for (size_t at = 0; at < part.iov_len; at += PAGE_BYTES) {
       uint8_t *page = place_locked (o, blk++);
 
-      if (page == NULL)
+      if (page == NULL) {
+        o->starved = true;
         return EIO;
+      }
       memcpy (page, (char *) part.iov_base + at, PAGE_BYTES);
     }
   }
@@ -303,6 +306,16 @@ volume_overlay_detach (struct volume *v)
   assert (v->ops == &overlay_ops);
   overlay_fini (o);
   return inner;
+}
+
+bool
+volume_overlay_starved (struct volume *v)
+{
+  struct overlay *o = overlay_of (v);
+
+  assert (v->ops == &overlay_ops);
+  LOCK_SCOPE (&o->lock);
+  return o->starved;
 }
 
 uint64_t
