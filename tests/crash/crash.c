@@ -68,11 +68,12 @@ print_stats (const struct pack *p, double seconds, uint64_t *nr_distinct)
   struct report r;
 
   pack_sum (p, &r);
-  printf ("%s: %" PRIu64 " sequences", config.subject->name, r.nr_sequences);
+  printf ("%s: %" PRIu64 " sequences; every state of", config.subject->name,
+          r.nr_sequences);
   for (unsigned i = 1; i <= ALL_MAX; i++)
-    printf ("%s %" PRIu64 " of %" PRIu64 " of %u",
-            i > 1 ? "," : " (all:", r.nr_all[i], sweep_how_many (i), i);
-  printf (")\n%" PRIu64 " crash states, %" PRIu64 " distinct (by depth:",
+    printf ("%s length %u: %" PRIu64 " of %" PRIu64, i > 1 ? "," : "", i,
+            r.nr_all[i], sweep_how_many (i));
+  printf ("\n%" PRIu64 " crash states, %" PRIu64 " distinct (by depth:",
           r.stat.nr_states, r.stat.nr_distinct);
   for (unsigned i = 1; i <= DEPTH_MAX; i++)
     printf (" %" PRIu64, r.stat.nr_by_depth[i]);
@@ -238,6 +239,7 @@ doing_fault (const char *what)
 
   snprintf (text, sizeof text, "--fault %s", what);
   pack_doing (text);
+  run_limit (RUN_S_MAX);
 }
 
 /* So many parts of all there are, or until the time is up. */
@@ -264,12 +266,10 @@ try_faults (void)
       return err == 0 ? 0 : 2;
     good = false;
   }
-  for (unsigned i = 0; i < options.nr_parts && good; i++) {
-    alarm (10 * RUN_S_MAX);
+  for (unsigned i = 0; i < options.nr_parts && good; i++)
     if (pack_now_s () - begin < config.seconds)
       good = faults_part (&f, i);
-  }
-  alarm (0);
+  run_limit (0);
   if (options.fault == NULL)
     print_faults (&f, pack_now_s () - begin);
   snprintf (option, sizeof option, "--fault %s", f.what);
@@ -295,12 +295,12 @@ try_memory (enum starve_way way)
     snprintf (what, sizeof what, "--memory-way %u --memory-from %" PRIu64, way,
               n);
     pack_doing (what);
-    alarm (RUN_S_MAX);
+    run_limit (RUN_S_MAX);
     good = starve_try (&s, n, &hit);
     nr_hit += hit;
     nr_missed = hit ? 0 : nr_missed + 1;
   }
-  alarm (0);
+  run_limit (0);
   printf ("%s, %s: memory failed at %" PRIu64 " places\n", s.subject->name,
           starve_names[way], nr_hit);
   return good ? 0 : fail_with (starve_names[way], s.why, what);
@@ -349,8 +349,10 @@ static const char help[] =
     "  --seconds N        of the sweep, or until a sabotage counts as missed\n"
     "  --seed N           of all choices; random, and printed, without it\n"
     "  --procs N          processes (2)\n"
-    "  --points N         of a sequence where it crashes; 0: all (8)\n"
-    "  --states N         states of a point, at most; 0: all (3)\n"
+    "  --whole N          all sequences of up to N operations, however long it\n"
+    "                     takes\n"
+    "  --points N         of a drawn sequence where it crashes; 0: all (8)\n"
+    "  --states N         states of such a point, at most; 0: all (3)\n"
     "  --inner N          states of a point in a recovery (1)\n"
     "  --min-distinct N   fail with fewer distinct states\n"
     "  --sabotage NAME    break this rule; the sweep then must not fail, so\n"
@@ -371,6 +373,7 @@ enum {
   O_SECONDS,
   O_SEED,
   O_PROCS,
+  O_WHOLE,
   O_POINTS,
   O_STATES,
   O_INNER,
@@ -395,6 +398,7 @@ static const struct option longs[] = {
   { "seconds", required_argument, NULL, O_SECONDS },
   { "seed", required_argument, NULL, O_SEED },
   { "procs", required_argument, NULL, O_PROCS },
+  { "whole", required_argument, NULL, O_WHOLE },
   { "points", required_argument, NULL, O_POINTS },
   { "states", required_argument, NULL, O_STATES },
   { "inner", required_argument, NULL, O_INNER },
@@ -436,6 +440,9 @@ set_number (int c, const char *text)
     break;
   case O_PROCS:
     config.nr_procs = (unsigned) number (text, PROCS_MAX);
+    break;
+  case O_WHOLE:
+    config.whole = (unsigned) number (text, ALL_MAX);
     break;
   case O_POINTS:
     config.points_max = (unsigned) number (text, UINT32_MAX);

@@ -22,7 +22,10 @@
 
 #include "switches.h"
 
-#define SEEN_SHIFT 25u
+/* Places for what is seen in a second, and how many there are. */
+#define SEEN_RATE      32768.0
+#define SEEN_SHIFT_MIN 20u
+#define SEEN_SHIFT_MAX 26u
 
 static double
 clock_s (clockid_t clock)
@@ -72,7 +75,7 @@ on_signal (int sig)
     memcpy (what, current_what, sizeof current_what);
   else
     snprintf (what, sizeof what, "--replay %s --path '%s'", sequence, path);
-  dprintf (2, "%s\n", sig == SIGALRM ? "no end" : strsignal (sig));
+  dprintf (2, "%s\n", sig == SIGPROF ? "no end" : strsignal (sig));
   run_print_log (2);
   backtrace_symbols_fd (frames, backtrace (frames, 32), 2);
   pack_tell_command (current_config, what);
@@ -88,7 +91,7 @@ pack_doing (const char *what)
 void
 pack_catch_signals (const struct sweep *s, const struct pack_config *config)
 {
-  static const int sigs[] = { SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGALRM };
+  static const int sigs[] = { SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGPROF };
   static uint8_t stack[65536];
   struct sigaction sa = { .sa_handler = on_signal, .sa_flags = SA_ONSTACK };
   stack_t ss = { .ss_sp = stack, .ss_size = sizeof stack };
@@ -108,6 +111,7 @@ pack_sweep_begin (struct sweep *s, const struct pack_config *config,
 {
   *s = (struct sweep){ .part = part, .nr_parts = config->nr_procs };
   s->points_max = config->points_max;
+  s->whole = config->whole;
   s->x.subject = config->subject;
   s->x.seen = seen;
   s->x.seed = config->seed;
@@ -138,9 +142,9 @@ try_cuts (struct meanwhile *m)
   bool good;
 
   m->nr += m->config->nr_procs;
-  alarm (RUN_S_MAX);
+  run_limit (RUN_S_MAX);
   good = cuts_run (&m->cuts, seed, (uint64_t) (end_s * 1e9));
-  alarm (0);
+  run_limit (0);
   r->nr_long = m->cuts.nr_runs;
   r->nr_cuts = m->cuts.stat.nr_states;
   if (!good) {
@@ -157,6 +161,7 @@ doing_fault (const char *what)
 
   snprintf (text, sizeof text, "--fault %s", what);
   pack_doing (text);
+  run_limit (RUN_S_MAX);
 }
 
 static bool
@@ -170,9 +175,8 @@ try_faults (struct meanwhile *m)
   if (m->faults.nr_io == 0)
     good = faults_begin (&m->faults);
   if (good && m->part < FAULT_PARTS) {
-    alarm (10 * RUN_S_MAX);
     good = faults_part (&m->faults, m->part++);
-    alarm (0);
+    run_limit (0);
   }
   pack_doing ("");
   if (good)
@@ -273,13 +277,24 @@ work (struct pack *p, unsigned part)
 
 /* ---- several ---- */
 
+static unsigned
+seen_shift (double seconds)
+{
+  unsigned shift = SEEN_SHIFT_MIN;
+
+  while (shift < SEEN_SHIFT_MAX &&
+         (double) (UINT64_C (1) << shift) < seconds * SEEN_RATE)
+    shift++;
+  return shift;
+}
+
 void
 pack_start (struct pack *p, const struct pack_config *config)
 {
   unsigned nr = config->nr_procs;
 
   p->config = config;
-  p->seen = seen_new (SEEN_SHIFT);
+  p->seen = seen_new (seen_shift (config->seconds));
   p->report = mmap (NULL, nr * sizeof *p->report, PROT_READ | PROT_WRITE,
                     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (p->report == MAP_FAILED)

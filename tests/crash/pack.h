@@ -14,13 +14,13 @@
 #include "sweep.h"
 
 #define PROCS_MAX 64u
-#define RUN_S_MAX 60u /* of real time for one run */
+#define RUN_S_MAX 60u /* of a processor for one run */
 
 struct pack_config {
   const struct subject *subject;
   double seconds;
   uint64_t seed;
-  unsigned nr_procs, points_max, states_max, inner_max;
+  unsigned nr_procs, points_max, states_max, inner_max, whole;
   bool faults; /* the last process has the store without staging; all try
                 * long runs and faults of media, a third of the time each */
 };

@@ -84,6 +84,11 @@ extern void op_print (const struct op *op, char *text, size_t bytes);
 /* The operations that a page's sectors are of, with blanks between. */
 extern void content_print (const struct content *c, char *text, size_t bytes);
 
+/* SIGPROF when this process has used so many seconds of a processor from now
+ * on: a busy machine is no run without an end.  0: never.
+ */
+extern void run_limit (unsigned seconds);
+
 /* The store's messages, from now on; has it said that it failed? */
 extern void run_keep_log (void);
 extern bool run_store_failed (void);

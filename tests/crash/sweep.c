@@ -186,8 +186,9 @@ is_late (const struct sweep *s)
   struct timespec ts;
 
   clock_gettime (CLOCK_MONOTONIC, &ts);
-  return (uint64_t) ts.tv_sec * 1000000000 + (uint64_t) ts.tv_nsec >
-         s->x.deadline_ns;
+  return s->x.deadline_ns != 0 &&
+         (uint64_t) ts.tv_sec * 1000000000 + (uint64_t) ts.tv_nsec >
+             s->x.deadline_ns;
 }
 
 /* The sequence with this number, of length n. */
@@ -245,7 +246,6 @@ all_next (struct sweep *s, struct all *all)
     all->at = (all->at + step) % all->nr;
   } while (all->i++ % s->nr_parts != s->part);
   take (s, all->n, all->at);
-  s->nr_all[all->n]++;
   return true;
 }
 
@@ -292,11 +292,25 @@ draw (struct sweep *s, struct rng *rng, unsigned n)
       s->ops[i].client = (unsigned) rng_below (rng, clients);
 }
 
-/* All of one operation from all its points; of longer ones a share. */
+/* One of all: every state that its last operation may leave. */
 static bool
-try_one (struct sweep *s)
+try_next (struct sweep *s, const struct all *all, uint64_t deadline_ns)
 {
-  s->x.points_max = s->nr_ops > 1 ? s->points_max : 0;
+  bool good;
+
+  s->x.every = true;
+  s->x.deadline_ns = all->n > s->whole ? deadline_ns : 0;
+  good = is_late (s) || sweep_one (s);
+  s->nr_all[all->n] += good && !is_late (s);
+  s->x.deadline_ns = deadline_ns;
+  return good;
+}
+
+static bool
+try_drawn (struct sweep *s)
+{
+  s->x.every = false;
+  s->x.points_max = s->points_max;
   return is_late (s) || sweep_one (s);
 }
 
@@ -305,20 +319,24 @@ bool
 sweep_run (struct sweep *s)
 {
   struct rng rng = { hash_add (s->x.seed, s->part) };
+  uint64_t deadline_ns = s->x.deadline_ns;
+  bool more = !s->drawn_only;
   struct all all;
 
   all_begin (s, &all, 1);
-  while (!is_late (s)) {
-    if (!s->drawn_only && all_next (s, &all) && !try_one (s))
+  for (;;) {
+    more = more && all_next (s, &all);
+    if (more && !try_next (s, &all, deadline_ns))
       return false;
+    if (is_late (s) && (!more || all.n > s->whole))
+      return true;
     draw (s, &rng, 2 + (unsigned) rng_below (&rng, 2));
-    if (!try_one (s))
+    if (!try_drawn (s))
       return false;
     draw (s, &rng, 4 + (unsigned) rng_below (&rng, SEQUENCE_MAX - 3));
-    if (!try_one (s))
+    if (!try_drawn (s))
       return false;
     if (s->meanwhile != NULL && !s->meanwhile (s->arg))
       return false;
   }
-  return true;
 }
