@@ -224,8 +224,7 @@ unmapped (struct object *o, pgno_t pgno, const struct space_run *runs,
   if (nr_runs == 0)
     return;
   if (object_is_durable (o))
-    parked_data (o->pk, lane_hint (o, pgno, false), runs, nr_runs,
-                 flush_tail (o->fl));
+    parked_data (o->pk, runs, nr_runs, flush_tail (o->fl));
   else
     space_free (o->space, lane_hint (o, pgno, false), runs, nr_runs);
 }
