@@ -24,7 +24,7 @@ case_ ()                        # WHAT STATUS
 case_ "the toy passes" $?
 head -n 4 "$work/out"
 ./crash --subject toy --seconds 20 --faults >"$work/out" 2>&1
-[ $? -eq 1 ] && grep -qE '^FAIL: (lost|misdirected|stale|bit)' "$work/out"
+[ $? -eq 1 ] && grep -qE '^FAIL: (lost|misdirected|stale|bit|flush)' "$work/out"
 case_ "the toy serves what lying media give" $?
 
 for i in 1 2; do
