@@ -39,8 +39,10 @@
 #include "log.h"
 #include "sabotage.h"
 
+#ifndef NOTED_FOLD                         /* the simulator folds sooner */
 #define NOTED_FOLD (FREEMAP_NOTED_MAX / 4) /* more: fold before entering */
-#define FOLD_NOTES 4096u                   /* in one change, at most */
+#endif
+#define FOLD_NOTES 4096u /* in one change, at most */
 #define LOAD_NOTES 256u
 #define NOTE_USED  (UINT64_C (1) << 63) /* in blk */
 #define FOLD_ALL   UINT32_MAX

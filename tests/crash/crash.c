@@ -234,10 +234,10 @@ try_all (struct faults *f)
     faults_nth (f, n, text, sizeof text);
     snprintf (what, sizeof what, "--fault %s", text);
     pack_doing (what);
-    alarm (RUN_S_MAX);
+    run_limit (RUN_S_MAX);
     good = faults_given (f, text) == 0;
   }
-  alarm (0);
+  run_limit (0);
   for (unsigned i = 0; i < MEDIA_FAULTS; i++) {
     printf ("%-18s %6" PRIu64 " places, %" PRIu64 " stores failed, %" PRIu64
             " refused after\n",
@@ -268,12 +268,12 @@ try_memory (struct faults *f)
   for (; good && nr_missed < 8; n++) {
     snprintf (what, sizeof what, "--memory-from %" PRIu64, n);
     pack_doing (what);
-    alarm (RUN_S_MAX);
+    run_limit (RUN_S_MAX);
     good = faults_try_memory (f, n, &hit);
     nr_hit += hit;
     nr_missed = hit ? 0 : nr_missed + 1;
   }
-  alarm (0);
+  run_limit (0);
   printf ("%s: memory failed at %" PRIu64 " places\n", f->subject->name,
           nr_hit);
   if (good)

@@ -437,9 +437,9 @@ explore_world (struct explore *x, const struct world *w, const struct op *ops,
   struct run run;
   bool good = true;
 
-  alarm (x->run_s_max);
+  run_limit (x->run_s_max);
   run_world (&config, w, &run);
-  alarm (0);
+  run_limit (0);
   x->stat.nr_runs++;
   if (run.failed) {
     memcpy (x->why, run.why, sizeof x->why);

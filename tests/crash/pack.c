@@ -75,7 +75,7 @@ on_signal (int sig)
     memcpy (what, current_what, sizeof current_what);
   else
     snprintf (what, sizeof what, "--replay %s --path '%s'", sequence, path);
-  dprintf (2, "%s\n", sig == SIGALRM ? "no end" : strsignal (sig));
+  dprintf (2, "%s\n", sig == SIGPROF ? "no end" : strsignal (sig));
   run_print_log (2);
   backtrace_symbols_fd (frames, backtrace (frames, 32), 2);
   pack_tell_command (current_config, what);
@@ -91,7 +91,7 @@ pack_doing (const char *what)
 void
 pack_catch_signals (const struct sweep *s, const struct pack_config *config)
 {
-  static const int sigs[] = { SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGALRM };
+  static const int sigs[] = { SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGPROF };
   static uint8_t stack[65536];
   struct sigaction sa = { .sa_handler = on_signal, .sa_flags = SA_ONSTACK };
   stack_t ss = { .ss_sp = stack, .ss_size = sizeof stack };
@@ -138,10 +138,10 @@ try_faults (struct report *report, const struct pack_config *config,
     faults_nth (&f, n, fault, sizeof fault);
     snprintf (what, sizeof what, "--fault %s", fault);
     pack_doing (what);
-    alarm (RUN_S_MAX);
+    run_limit (RUN_S_MAX);
     good = faults_given (&f, fault) == 0;
   }
-  alarm (0);
+  run_limit (0);
   if (!good) {
     memcpy (report->why, f.why, sizeof report->why);
     memcpy (report->fault, fault, sizeof report->fault);

@@ -13,7 +13,7 @@
 #include "sweep.h"
 
 #define PROCS_MAX 64u
-#define RUN_S_MAX 60u /* of real time for one run */
+#define RUN_S_MAX 60u /* of a processor for one run */
 
 struct pack_config {
   const struct subject *subject;
