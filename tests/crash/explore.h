@@ -41,7 +41,7 @@ struct explore {
   unsigned states_max;  /* of one point; more are drawn from; 0: all */
   unsigned inner_max;   /* states of one recovery's own crashes; 0: none */
   uint64_t deadline_ns; /* of real time; 0: none */
-  unsigned run_s_max;   /* run_limit () of a run; 0: none */
+  unsigned run_s_max;   /* of a processor for a run (run_limit ()); 0: none */
   struct explore_stat stat;
   /* After a failure: the way there, and what was wrong. */
   struct crash path[DEPTH_MAX];

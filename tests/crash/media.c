@@ -411,28 +411,28 @@ disk_start (struct volume *v, struct vbatch *batch, struct vio *io)
   sim_point (SIM_POINT_IO);
 }
 
-/* What block i of the volume is sure to hold on the medium; *maybe: a write
- * that has ended since is not flushed.
- */
+/* Was it over before a flush that went well? */
+static bool
+is_flushed (const struct record *r, const struct rec_write *w)
+{
+  for (unsigned i = r->nr_flushes; i-- > 0 && r->flushes[i].begin > w->end;)
+    if (r->flushes[i].volume == w->volume && r->flushes[i].end != RECORD_NEVER)
+      return true;
+  return false;
+}
+
+/* What block i of the volume is sure to hold on the medium. */
 static struct block *
-sure_block (const struct disk *d, unsigned i, bool *maybe)
+sure_block (const struct disk *d, unsigned i)
 {
   const struct record *r = d->record;
 
-  *maybe = false;
   for (unsigned n = r->nr_writes; n-- > 0;) {
     const struct rec_write *w = &r->writes[n];
-    bool sure = false;
 
-    if (w->volume != d->number || i < w->first || i >= w->first + w->nr ||
-        w->end == RECORD_NEVER)
-      continue;
-    for (unsigned k = 0; k < r->nr_flushes && !sure; k++)
-      sure = r->flushes[k].volume == w->volume &&
-             r->flushes[k].begin > w->end && r->flushes[k].end != RECORD_NEVER;
-    if (sure)
+    if (w->volume == d->number && i >= w->first && i < w->first + w->nr &&
+        w->end != RECORD_NEVER && is_flushed (r, w))
       return r->blocks[w->blocks + (i - w->first)];
-    *maybe = true;
   }
   return image_get (&r->fault->start[d->number], i);
 }
@@ -443,14 +443,16 @@ sure_block (const struct disk *d, unsigned i, bool *maybe)
 static void
 drop_unflushed (struct disk *d)
 {
-  uint64_t at = d->record->fault->at;
+  const struct record *r = d->record;
 
-  for (unsigned i = 0; i < d->image->nr; i++) {
-    bool maybe;
-    struct block *b = sure_block (d, i, &maybe);
+  for (unsigned n = 0; n < r->nr_writes; n++) {
+    const struct rec_write *w = &r->writes[n];
 
-    if (maybe && rng_mix (at << 32 ^ i) % 2 == 0)
-      image_set (d->image, i, b);
+    if (w->volume != d->number || w->end == RECORD_NEVER || is_flushed (r, w))
+      continue;
+    for (unsigned i = w->first; i < w->first + w->nr; i++)
+      if (rng_mix (r->fault->at << 32 ^ i) % 2 == 0)
+        image_set (d->image, i, sure_block (d, i));
   }
 }
 

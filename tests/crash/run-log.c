@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The last words of the store that runs, kept for whoever prints a failure; and
- * the time that a run may take.
- */
+/* The last words of the store that runs, kept for whoever prints a failure. */
 
 #include <config.h>
 
@@ -9,7 +7,6 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <sys/time.h>
 
 #include "log.h"
 
@@ -50,12 +47,4 @@ run_print_log (int fd)
 
   for (unsigned i = first; i < nr_log_lines; i++)
     dprintf (fd, "    %s\n", log_lines[i % LOG_LINES]);
-}
-
-void
-run_limit (unsigned seconds)
-{
-  struct itimerval limit = { .it_value.tv_sec = seconds };
-
-  setitimer (ITIMER_PROF, &limit, NULL);
 }

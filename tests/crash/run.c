@@ -22,6 +22,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/time.h>
 
 #include "log.h"
 #include "sim.h"
@@ -535,6 +536,14 @@ run_world (const struct run_config *config, const struct world *w,
     wrong (run, "the run did not end (told above)");
     sim_tell (2, end);
   }
+}
+
+void
+run_limit (unsigned seconds)
+{
+  struct itimerval timer = { .it_value.tv_sec = seconds };
+
+  setitimer (ITIMER_PROF, &timer, NULL);
 }
 
 void

@@ -75,6 +75,11 @@ extern void run_world (const struct run_config *config, const struct world *w,
                        struct run *run);
 extern void run_free (struct run *run);
 
+/* SIGPROF when the process has used so much of a processor from now on; 0: no
+ * more.  Not of real time: that goes on when the machine stands still.
+ */
+extern void run_limit (unsigned seconds);
+
 /* The history, the media's events and the why, for people. */
 extern void run_print (const struct run *run, int fd);
 
@@ -83,11 +88,6 @@ extern int op_parse (const char *text, struct op *op);
 extern void op_print (const struct op *op, char *text, size_t bytes);
 /* The operations that a page's sectors are of, with blanks between. */
 extern void content_print (const struct content *c, char *text, size_t bytes);
-
-/* SIGPROF when this process has used so many seconds of a processor from now
- * on: a busy machine is no run without an end.  0: never.
- */
-extern void run_limit (unsigned seconds);
 
 /* The store's messages, from now on; has it said that it failed? */
 extern void run_keep_log (void);

@@ -25,6 +25,7 @@ static const char *const alphabet[] = {
   "wa4000+200", /* many pages, over the edge of a shard */
   "w!a0+8",     /* durable */
   "w!a2+4",     /* a durable part */
+  "wa4000+120", /* so many that buffers run out, and not past them */
   "wa4000+480", /* so many that all free blocks may come and go */
   "wa8+16",     /* pages 1 and 2 */
   "ta0+16",     /* whole pages */
@@ -48,8 +49,9 @@ static const char *const alphabet[] = {
 
 static const char *const base_ops[BASES][MODEL_OPS_MAX] = {
   { "ca0+600", "cb0+520" },
-  { "ca0+600", "cb0+520", "wa0+24", "wa2040+24", "wb0+16", "fa", "wa4000+200",
-    "ta8+8", "wb8+4", "fa", "s", "wa4090+12", "wb4096+8", "za2040+8" },
+  { "ca0+600", "cb0+520", "cd0+8", "ce0+8", "cf0+8", "cg0+8", "ch0+8", "wa0+24",
+    "wa2040+24", "wb0+16", "fa", "wa4000+200", "ta8+8", "wb8+4", "fa", "s",
+    "wa4090+12", "wb4096+8", "za2040+8" },
   { "ca0+8000",  "cb0+520",   "wa0+8",     "wa4096+8",  "wa6144+8",
     "wa8192+8",  "wa10240+8", "wa12288+8", "wa14336+8", "wa16384+8",
     "wa18432+8", "wa20480+8", "wa22528+8", "wa24576+8", "wa26624+8",
@@ -264,10 +266,10 @@ has_reopen (const struct sweep *s)
 static void
 draw_again (struct sweep *s, struct rng *rng)
 {
-  static const char *const hot[] = { "wa0+8",     "ta0+16",     "wa10240+8",
-                                     "ta10240+8", "s",          "fa",
-                                     "o",         "wa4000+480", "wa4000+480",
-                                     "wa4000+480" };
+  static const char *const hot[] = { "wa0+8",      "ta0+16",     "wa10240+8",
+                                     "ta10240+8",  "s",          "fa",
+                                     "o",          "wa4000+120", "wa4000+480",
+                                     "wa4000+480", "wa4000+480" };
 
   for (unsigned i = 0; i < s->nr_ops; i++)
     if (op_parse (hot[rng_below (rng, sizeof hot / sizeof hot[0])],
