@@ -198,7 +198,7 @@ write_taken (struct rig *r, struct buf **taken, unsigned nr)
   err = bufs_write (r->bs, batch, ios, nr);
   for (unsigned i = 0; i < nr; i++)
     if (ios[i].error == 0)
-      buf_written (r->bs, taken[i]);
+      bufs_written (r->bs, taken + i, 1);
   vbatch_put (batch);
   free (ios);
   return err;

@@ -16,8 +16,8 @@
  *   5. Give back displaced blocks, unused blocks and units.
  *
  * Of a durable object, a slice with few pages that need blocks goes to buffers:
- * there is no step 3, room is waited for before step 2, and the pages are put
- * into buffers in step 4, when nothing is missing any more, each just before
+ * buffers are waited for before step 2 and filled in step 3, and become those
+ * of their blocks in step 4, when nothing is missing any more, each just before
  * its entry.  So no buffer has a block that no map names, and no record comes
  * before its page.  Larger slices go straight to the volumes; for those nodes
  * are seen to before step 2, so that no data are moved twice.
@@ -51,7 +51,7 @@ struct slice {
   const char *buf;   /* the client's */
   uint64_t nr_units;
   bool buffered;       /* goes to buffers */
-  unsigned nr_buffers; /* room there that is not used yet */
+  unsigned nr_buffers; /* in bufs */
   uint64_t charged;    /* promises had but not used yet */
   uint64_t needed;     /* how many it must be, after EAGAIN */
   struct freed freed;
@@ -60,6 +60,8 @@ struct slice {
   bool left_out[SPACE_HANDOUT_MAX];     /* if any_left_out */
   bool partial[SPACE_HANDOUT_MAX];      /* if any_left_out */
   struct swent ents[SPACE_HANDOUT_MAX]; /* word 0: needs no block (now) */
+  struct buf
+      *bufs[SPACE_HANDOUT_MAX]; /* for pages that need blocks; NULL: used */
 };
 
 /* The pages from i on that have (or have no) block: the end of the row. */
@@ -225,15 +227,40 @@ slice_write (struct slice *s)
   return err;
 }
 
-/* Step 3 of pages that go to buffers. */
+/* Step 3 of pages that go to buffers.  As many buffers as pages need blocks are
+ * in the first places: from the last page on each gets the last that is left.
+ */
 static void
-slice_stamp (struct slice *s)
+slice_fill (struct slice *s)
 {
-  for (unsigned i = 0; i < s->nr_pages; i++)
-    if (s->ents[i].word != 0)
+  unsigned left = s->nr_buffers;
+
+  for (unsigned i = s->nr_pages; i-- > 0;) {
+    const char *src = s->buf + ((size_t) i << PAGE_SHIFT);
+    struct buf *b = NULL;
+
+    if (s->ents[i].word != 0) {
+      b = s->bufs[--left];
+      page_copy (b->data, src, 1);
       io_stamp (s->o,
-                space_volume (s->o->space, swmeta_blkno (s->ents[i].word)),
-                s->buf + ((size_t) i << PAGE_SHIFT), &s->ents[i], 1);
+                space_volume (s->o->space, swmeta_blkno (s->ents[i].word)), src,
+                &s->ents[i], 1);
+    }
+    s->bufs[i] = b;
+  }
+}
+
+/* Give back the buffers that were not used. */
+static void
+slice_unbuffer (struct slice *s)
+{
+  unsigned nr = 0;
+
+  for (unsigned i = 0; nr < s->nr_buffers; i++)
+    if (s->bufs[i] != NULL)
+      s->bufs[nr++] = s->bufs[i];
+  if (nr > 0)
+    buf_data_unget (s->o->bs, s->bufs, nr);
 }
 
 /* Which pages a later request has replaced, wholly or in part: they are left
@@ -332,10 +359,14 @@ slice_foresee (struct slice *s)
 static void
 buffer_row (struct slice *s, unsigned i, unsigned end)
 {
-  for (; i < end; i++) {
-    buf_data_write (s->o->bs, swmeta_blkno (s->ents[i].word),
-                    s->buf + ((size_t) i << PAGE_SHIFT));
-    s->nr_buffers--;
+  while (i < end) {
+    unsigned next = min_u64 (run_end (s, i), end);
+
+    buf_data_add (s->o->bs, s->bufs + i, next - i,
+                  swmeta_blkno (s->ents[i].word));
+    s->nr_buffers -= next - i;
+    while (i < next)
+      s->bufs[i++] = NULL;
   }
 }
 
@@ -446,7 +477,7 @@ slice_move (struct slice *s)
     return err;
   err = slice_alloc (s);
   if (err == 0 && s->buffered)
-    slice_stamp (s);
+    slice_fill (s);
   else if (err == 0)
     err = slice_write (s);
   if (err == 0)
@@ -477,14 +508,14 @@ slice_try (struct slice *s)
   s->nr_buffers = s->buffered ? (unsigned) s->nr_units : 0;
   request_use_batch (s->req, !s->buffered);
   if (s->nr_buffers > 0)
-    err = buf_data_wait (o->bs, s->nr_buffers);
+    err = buf_data_get (o->bs, s->bufs, s->nr_buffers);
   else if (object_is_durable (o) && !s->buffered)
     err = slice_foresee (s);
   if (err)
     return err;
   err = slice_move (s);
   if (s->nr_buffers > 0)
-    buf_data_unreserve (o->bs, s->nr_buffers);
+    slice_unbuffer (s);
   return err;
 }
 
@@ -533,8 +564,8 @@ slice_pages (const struct request *req, pgno_t pgno, uint64_t max)
 {
   max = min_u64 (max, space_slice_max (req->o->space));
   max = min_u64 (max, SHARD_PAGES - pgno % SHARD_PAGES);
-  if (req->batch != NULL)
-    max = min_u64 (max, vbatch_bounce_bytes (req->batch) >> PAGE_SHIFT);
+  if (req->o->pool != NULL)
+    max = min_u64 (max, vpool_bounce_bytes (req->o->pool) >> PAGE_SHIFT);
   return (unsigned) max;
 }
 
