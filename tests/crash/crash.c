@@ -255,7 +255,7 @@ try_faults (void)
   bool good = true;
 
   f.deadline_ns = (uint64_t) ((begin + config.seconds) * 1e9);
-  if (!faults_begin (&f))
+  if (options.fault == NULL && !faults_begin (&f))
     return fail_with ("no fault", f.why, "--faults --parts 0");
   if (options.fault != NULL) {
     int err = faults_given (&f, options.fault);
@@ -362,7 +362,7 @@ static const char help[] =
     "  --toy-error N      an error of the toy store\n"
     "  --faults           every fault of media at every I/O of 500 requests\n"
     "  --parts N          N of 64 parts of these\n"
-    "  --fault KIND:N     this one\n"
+    "  --fault KIND:N     this one, or KIND:N:SEED:REQUESTS\n"
     "  --memory-from N    every request for memory fails in turn, from N on\n"
     "  --memory-way W     0 to 3: of recovery, open, check (closed, crashed)\n"
     "  --cut SEED:PATH    crashes of a long run, as printed by a failure\n"

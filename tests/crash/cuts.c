@@ -2,8 +2,7 @@
 /* Crashes of long runs; see cuts.h.  pack.c calls it, before the sweep.
  *
  *   long run --record--> some points --> some states of each --> look
- *                                                        '--> crash of the
- *                                                             recovery --> look
+ *        '--> look, and maybe go on for some requests --record--> .. --> look
  *
  * A run of 500 requests takes some milliseconds, an opening one: so each run
  * is worth many crashes.  Of the machine they are at any point; of the process
@@ -25,7 +24,8 @@
 
 #define POINTS     40u /* of a run, about */
 #define STATES     3u  /* of a point */
-#define INNER      2u  /* points of a recovery, about, if any */
+#define INNER      4u  /* points of what follows a crash, about, if any */
+#define GO_ON      24u /* requests after a crash, at most */
 #define SAVE_SHARE 256u
 
 /* A long run and what follows it: one crash each. */
@@ -36,7 +36,8 @@ struct chain {
   struct long_run *run;   /* what crashes */
   struct long_run *after; /* looks at what is left */
   const struct disks *start;
-  unsigned depth; /* crashes before it */
+  const struct ledger *ledger; /* of its beginning, if it is no first run */
+  unsigned depth;              /* crashes before it */
 };
 
 /* ---- staging ---- */
@@ -98,7 +99,9 @@ count (struct cuts *c, const struct long_run *after, const struct crash *crash,
   c->stat.nr_by_kind[crash->kind]++;
 }
 
-/* The crash of a recovery changes nothing of what may be found. */
+/* The crash of a recovery, and nothing more, changes nothing of what may be
+ * found.
+ */
 static void
 make_after (const struct chain *ch, const struct states *s,
             const struct crash *crash)
@@ -108,12 +111,17 @@ make_after (const struct chain *ch, const struct states *s,
   y->subject = ch->run->subject;
   y->base = ch->run->base;
   y->seed = ch->seed;
+  y->rng.state = hash_add (crash->at, crash->choice);
+  y->token = ch->run->token;
+  y->life = ch->run->life;
+  y->phase_left = 0;
   y->failed = y->closed = y->errors = false;
   y->nr_requests = 0;
   y->fault = NULL;
   states_make (s, crash->choice, &y->disks);
-  if (ch->depth > 0) {
-    y->ledger = ch->run->ledger;
+  if (ch->depth > 0 &&
+      (ch->run->nr_ops == 0 || ch->run->op[0].begin >= crash->at)) {
+    y->ledger = *ch->ledger;
     return;
   }
   long_ledger_at (ch->run, crash->at, &y->ledger);
@@ -131,38 +139,61 @@ note_path (struct cuts *c, const struct crash *crash, unsigned depth)
             crash->at, crash->choice);
 }
 
+/* Crashes of what has followed this one? */
+static bool
+crash_again (struct chain *ch, const struct disks *start,
+             const struct ledger *ledger)
+{
+  static struct long_run inner;
+  const struct cuts *c = ch->c;
+  struct chain next = *ch;
+
+  if (ch->depth > 0 || c->nr_script == 1 ||
+      (c->nr_script == 0 && rng_below (&ch->rng, 3) != 0))
+    return true;
+  next.run = ch->after;
+  next.after = &inner;
+  next.start = start;
+  next.ledger = ledger;
+  next.depth = 1;
+  return crash_all (&next);
+}
+
+/* How many requests come after it; a number of its own, so that a script has
+ * the same.
+ */
+static unsigned
+how_many (const struct chain *ch, const struct crash *crash)
+{
+  uint64_t n = rng_mix (ch->seed ^ hash_add (crash->at, crash->choice));
+
+  return ch->depth == 0 && n % 3 == 0 ? 1 + (n >> 8) % GO_ON : 0;
+}
+
 /* False: it is wrong, and c->what says how to come there. */
 static bool
 crash_once (struct chain *ch, const struct states *s, const struct crash *crash)
 {
+  static struct ledger ledgers[2];
   struct cuts *c = ch->c;
   size_t len = strlen (c->what);
   bool process = crash->kind == CRASH_PROCESS, good;
+  struct disks start;
 
   note_path (c, crash, ch->depth);
   make_after (ch, s, crash);
   count (c, ch->after, crash, ch->depth + 1);
   if (ch->run->subject->has_staging)
     ram_restore (process ? save_at (crash->at)->staging : NULL);
-  struct disks start;
-
   disks_copy (&start, &ch->after->disks);
+  ledgers[ch->depth] = ch->after->ledger;
   ch->after->check = (crash->at + crash->choice) % 4 == 0;
-  long_look (ch->after, ch->depth + 1, process);
+  long_look (ch->after, ch->depth + 1, process, how_many (ch, crash));
   good = !ch->after->failed;
   if (!good)
     memcpy (c->why, ch->after->why, sizeof c->why);
-  else if (!process && ch->depth == 0) {
-    static struct long_run inner;
-    struct chain next = *ch;
-
-    next.run = ch->after;
-    next.after = &inner;
-    next.start = &start;
-    next.depth = 1;
-    if (c->nr_script > 1 || (c->nr_script == 0 && rng_below (&ch->rng, 4) == 0))
-      good = crash_all (&next);
-  }
+  else if (!process)
+    good = crash_again (ch, &start, &ledgers[ch->depth]);
   disks_free (&start);
   disks_free (&ch->after->disks);
   record_clear (&ch->after->record);

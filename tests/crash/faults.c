@@ -53,12 +53,20 @@ note_io (void *arg, uint64_t at, enum media_op op)
     f->nr_places[kind] += media_fault_fits ((enum media_fault_kind) kind, op);
 }
 
+static void
+begin (const struct faults *f)
+{
+  long_begin (&run, f->subject, f->base, f->seed);
+  if (f->nr_requests != 0)
+    run.nr_requests_max = f->nr_requests;
+}
+
 bool
 faults_begin (struct faults *f)
 {
   bool good;
 
-  long_begin (&run, f->subject, f->base, f->seed);
+  begin (f);
   run.record.on_io = note_io;
   run.record.on_io_arg = f;
   long_go (&run, 0);
@@ -72,6 +80,8 @@ void
 faults_end (struct faults *f)
 {
   free (f->io);
+  f->io = NULL;
+  f->nr_io = f->max_io = 0;
 }
 
 /* ---- runs 1 and 2 ---- */
@@ -85,13 +95,13 @@ faults_try (struct faults *f, enum media_fault_kind kind, uint64_t at)
 
   if (at >= f->nr_io || !media_fault_fits (kind, (enum media_op) f->io[at]))
     return true;
+  begin (f);
   for (unsigned i = 0; i < f->base->disks.nr; i++)
     image_copy (&start[i], &f->base->disks.image[i]);
-  snprintf (f->what, sizeof f->what, "%s:%" PRIu64, media_fault_names[kind],
-            at);
+  snprintf (f->what, sizeof f->what, "%s:%" PRIu64 ":%" PRIu64 ":%u",
+            media_fault_names[kind], at, f->seed, run.nr_requests_max);
   if (f->doing != NULL)
     f->doing (f->what);
-  long_begin (&run, f->subject, f->base, f->seed);
   run.fault = run.record.fault = &fault;
   run.lies = kind == MEDIA_LOST || kind == MEDIA_MISDIRECTED;
   long_go (&run, 0);
@@ -99,7 +109,7 @@ faults_try (struct faults *f, enum media_fault_kind kind, uint64_t at)
   f->nr_lost[kind] += !run.closed;
   /* What is staged is there still: the process ended, not the machine. */
   if (!run.failed) {
-    long_look (&run, 1, false);
+    long_look (&run, 1, false, 0);
     f->nr_refused[kind] += run.errors && run.lies;
   }
   memcpy (f->why, run.why, sizeof f->why);
@@ -109,16 +119,26 @@ faults_try (struct faults *f, enum media_fault_kind kind, uint64_t at)
   return !run.failed;
 }
 
-bool
-faults_part (struct faults *f, unsigned part)
+static bool
+try_places (struct faults *f, uint64_t at, unsigned step)
 {
-  uint64_t at = (part + rng_mix (f->seed)) % FAULT_PARTS;
-
-  for (; at < f->nr_io; at += FAULT_PARTS)
+  for (; at < f->nr_io; at += step)
     for (unsigned kind = 0; kind < MEDIA_FAULTS && !is_late (f); kind++)
       if (!faults_try (f, (enum media_fault_kind) kind, at))
         return false;
   return true;
+}
+
+bool
+faults_part (struct faults *f, unsigned part)
+{
+  return try_places (f, (part + rng_mix (f->seed)) % FAULT_PARTS, FAULT_PARTS);
+}
+
+bool
+faults_last (struct faults *f, unsigned nr)
+{
+  return try_places (f, f->nr_io > nr ? f->nr_io - nr : 0, 1);
 }
 
 int
@@ -129,8 +149,12 @@ faults_given (struct faults *f, const char *text)
     uint64_t at;
 
     if (strncmp (text, media_fault_names[kind], len) != 0 ||
-        sscanf (text + len, ":%" SCNu64, &at) != 1)
+        sscanf (text + len, ":%" SCNu64 ":%" SCNu64 ":%u", &at, &f->seed,
+                &f->nr_requests) < 1 ||
+        f->nr_requests > LONG_REQUESTS)
       continue;
+    if (!faults_begin (f))
+      return EIO;
     return faults_try (f, (enum media_fault_kind) kind, at) ? 0 : EIO;
   }
   return EINVAL;

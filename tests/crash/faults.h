@@ -10,6 +10,7 @@ struct faults {
   const struct subject *subject;
   const struct world *base;
   uint64_t seed;
+  unsigned nr_requests; /* 0: LONG_REQUESTS */
   uint64_t deadline_ns; /* of real time; 0: none */
   /* Told of each fault that is tried; may be NULL. */
   void (*doing) (const char *what);
@@ -20,7 +21,7 @@ struct faults {
   uint64_t nr_tried[MEDIA_FAULTS];
   uint64_t nr_refused[MEDIA_FAULTS]; /* the next open refused, as it may */
   uint64_t nr_lost[MEDIA_FAULTS];    /* the store said that it had failed */
-  /* After a failure; what: "KIND:PLACE", or empty: with no fault. */
+  /* After a failure; what: "KIND:PLACE:SEED:REQUESTS"; empty: no fault. */
   char why[RUN_WHY_BYTES], what[64];
 };
 
@@ -34,8 +35,12 @@ extern void faults_end (struct faults *f);
 #define FAULT_PARTS 64u
 extern bool faults_part (struct faults *f, unsigned part);
 
-/* "KIND:PLACE": 0 if all is well, also if that kind means nothing there; EIO:
- * why; EINVAL: no such fault.
+/* Every kind at the last nr places. */
+extern bool faults_last (struct faults *f, unsigned nr);
+
+/* "KIND:PLACE", or with ":SEED:REQUESTS" that are not f's; without
+ * faults_begin ().  0 if all is well, also if that kind means nothing there;
+ * EIO: why; EINVAL: no such fault.
  */
 extern int faults_given (struct faults *f, const char *text);
 

@@ -21,6 +21,7 @@ struct long_run {
   struct disks disks;
   struct record record;
   struct ledger ledger;
+  struct expect start;         /* what the ledger began with */
   struct done_op op[LONG_OPS]; /* as they were done */
   unsigned nr_ops;
   unsigned nr_requests, nr_requests_max;
@@ -48,14 +49,24 @@ extern void long_go (struct long_run *y, unsigned nr);
 
 /* Open what there is, with media that work now, and compare with the ledger:
  * live if the run was closed (or keeps: the process died alone), else durable.
- * True: it opened, or may refuse.
+ * Then so many requests more, from what was found on, compare, close.
  */
-extern void long_look (struct long_run *y, unsigned nr, bool keeps);
+extern void long_look (struct long_run *y, unsigned nr, bool keeps,
+                       unsigned nr_requests);
 
 /* The ledger for a moment on the record's clock. */
 extern void long_ledger_at (const struct long_run *y, uint64_t at,
                             struct ledger *l);
 
+/* ---- between long.c and long-requests.c ---- */
+
+/* The next one. */
+extern void long_request (struct long_run *y);
+/* It failed: was the fault there by then?  It went well: should it have? */
+extern void long_judge (struct long_run *y, const char *what, int err,
+                        bool failed_before, bool durable);
+extern void long_compare_page (struct long_run *y, const struct expect *e,
+                               const struct expect_page *p, bool must_read);
 extern void long_wrong (struct long_run *y, const char *fmt, ...)
     __attribute__ ((format (printf, 2, 3)));
 

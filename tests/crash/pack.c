@@ -122,14 +122,18 @@ pack_sweep_begin (struct sweep *s, const struct pack_config *config,
   return sweep_begin (s);
 }
 
+#define FAULTY_REQUESTS 80u
+#define FAULTY_PARTS    2u  /* of FAULT_PARTS */
+#define FAULTY_LAST     12u /* places: maps are written, and the close */
+
 /* What a process does between sequences, and how long it took. */
 struct meanwhile {
   const struct pack_config *config;
   struct report *report;
   struct cuts cuts;
   struct faults faults;
-  uint64_t nr;   /* of long runs, by all processes */
-  unsigned part; /* of the faults */
+  uint64_t nr;        /* of long runs, by all processes */
+  uint64_t nr_faulty; /* of runs with faults */
   double began_s, cuts_s, faults_s;
 };
 
@@ -164,25 +168,29 @@ doing_fault (const char *what)
   run_limit (RUN_S_MAX);
 }
 
+/* Some of all faults of a short run, another each time. */
 static bool
 try_faults (struct meanwhile *m)
 {
   struct report *r = m->report;
+  struct faults *f = &m->faults;
+  bool good;
 
-  bool good = true;
-
-  m->faults.deadline_ns = (uint64_t) ((m->began_s + m->config->seconds) * 1e9);
-  if (m->faults.nr_io == 0)
-    good = faults_begin (&m->faults);
-  if (good && m->part < FAULT_PARTS) {
-    good = faults_part (&m->faults, m->part++);
-    run_limit (0);
-  }
+  f->seed = hash_add (m->config->seed, m->nr_faulty++) >> 16;
+  f->deadline_ns = (uint64_t) ((m->began_s + m->config->seconds) * 1e9);
+  run_limit (RUN_S_MAX);
+  good = faults_begin (f);
+  for (unsigned i = 0; i < FAULTY_PARTS && good; i++)
+    good = faults_part (f, i);
+  if (good)
+    good = faults_last (f, FAULTY_LAST);
+  run_limit (0);
+  faults_end (f);
   pack_doing ("");
   if (good)
     return true;
-  memcpy (r->why, m->faults.why, sizeof r->why);
-  snprintf (r->option, sizeof r->option, "--fault %s", m->faults.what);
+  memcpy (r->why, f->why, sizeof r->why);
+  snprintf (r->option, sizeof r->option, "--fault %s", f->what);
   return false;
 }
 
@@ -223,7 +231,7 @@ meanwhile_begin (struct meanwhile *m, struct sweep *s, double begin_s,
                            .seen = s->x.seen };
   m->faults = (struct faults){ .subject = subject,
                                .base = &s->base[subject->nr_bases - 1],
-                               .seed = m->config->seed,
+                               .nr_requests = FAULTY_REQUESTS,
                                .doing = doing_fault };
   s->meanwhile = meanwhile;
   s->arg = m;

@@ -74,7 +74,7 @@ use (uint64_t n, bool *hit)
   memory_fail_at (MEMORY_NEVER, NULL);
   run.fault = NULL;
   if (!run.failed)
-    long_look (&run, 2, false);
+    long_look (&run, 2, false, 0);
 }
 
 /* ---- a check ---- */
