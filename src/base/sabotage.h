@@ -43,7 +43,15 @@
   X (untag_early, "a page stays staged until its write has ended")             \
   X (keep_old_page, "a buffer of a block goes before it is written past")      \
   X (free_meta_early, "a map block is free when its cycle has retired")        \
-  X (free_ring_early, "the ring is free when the superblock drops it")
+  X (free_ring_early, "the ring is free when the superblock drops it")         \
+  X (rewrite_log, "a log block that was flushed is not written again")         \
+  X (believe_behind, "the log ends at the first block that is not good")       \
+  X (forget_mark, "a recovery goes on telling the old mark")                   \
+  X (settle_late, "an object's pages are decided before it leaves")            \
+  X (same_slot, "superblock slots take turns")                                 \
+  X (super_unflushed, "a superblock is flushed before it counts")              \
+  X (no_mend, "a log block that was being filled is made whole")               \
+  X (park_no_unit, "a parked block keeps its unit")
 
 #ifdef FARPAGE_SABOTAGE
 #define SABOTAGE_ENUM(name, rule) SABOTAGE_##name,

@@ -32,6 +32,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "crc32c.h"
 #include "env.h"
 
 /* ---- writing ---- */
@@ -118,6 +119,25 @@ write_taken (struct flush *fl, struct vbatch *batch, unsigned nr_data,
   return err;
 }
 
+/* For a broken rule: the last block that a flush has covered, once more, with
+ * the mark of today.
+ */
+static void
+rewrite_last (struct flush *fl)
+{
+  uint64_t lsn = atomic_load (&fl->durable_lsn) - 1;
+  uint64_t off = (fl->ring_first + lsn % fl->ring_blocks) * BUF_BYTES;
+  uint8_t page[BUF_BYTES] __attribute__ ((aligned (BUF_BYTES)));
+  struct disk_log *log = (struct disk_log *) page;
+
+  if (volume_read (fl->config.volumes[0], off, page, BUF_BYTES) != 0 ||
+      log->lsn != lsn)
+    return;
+  log->durable = lsn;
+  log->crc = crc32c (0, log, DISK_CRC_OFF);
+  (void) volume_write (fl->config.volumes[0], off, page, BUF_BYTES);
+}
+
 /* Dirty DATA, as much as there is now, and the log below end: together, for
  * nothing orders one before the other (R1).
  */
@@ -127,6 +147,8 @@ write_all (struct flush *fl, struct vbatch *batch, uint64_t end, bool data)
   uint64_t left = data ? bufs_nr_dirty (fl->bs, BUF_DATA) : 0;
   uint64_t lsn = atomic_load (&fl->written_lsn);
 
+  if (SABOTAGE (rewrite_log))
+    rewrite_last (fl);
   if (end - atomic_load (&fl->redo_lsn) > fl->ring_blocks)
     return fail (fl, "the log has run over its ring");
   while (left > 0 || lsn < end) {

@@ -112,7 +112,8 @@ replay_one (void *arg, enum buf_type type, uint64_t blk, const void *page)
     return EUCLEAN;
   if (blk < root->redo_lsn || blk - root->redo_lsn >= root->ring_blocks)
     return 0; /* the ring has let it go already */
-  mend_log_block (rc, (struct disk_log *) rc->page, blk);
+  if (!SABOTAGE (no_mend))
+    mend_log_block (rc, (struct disk_log *) rc->page, blk);
   return write_block (
       rc, blkno_make (0, root->ring_first + blk % root->ring_blocks), rc->page);
 }
@@ -300,7 +301,8 @@ static int
 redo_object (struct recover *rc, struct change *ch, const struct disk_rec *rec,
              const struct disk_object *entry)
 {
-  int err = entry->state == DISK_OBJECT_FREE ? settle (rc, ch) : 0;
+  bool gone = entry->state == DISK_OBJECT_FREE;
+  int err = gone && !SABOTAGE (settle_late) ? settle (rc, ch) : 0;
 
   return err ? err : rc->ops->object (rc->arg, ch, rec, entry);
 }
@@ -411,7 +413,7 @@ undo_and_redo (struct recover *rc)
   int err;
 
   fl->hold_mark = true;
-  fl->held_mark = rc->mark;
+  fl->held_mark = SABOTAGE (forget_mark) ? rc->end : rc->mark;
   err = recover_make_room (rc);
   if (err == 0)
     err = undo_all (rc);

@@ -137,7 +137,8 @@ let_go (struct parked *pk, struct queue *q, uint64_t until,
       nr_blocks += runs[i].nr;
     space_free (pk->sp, q->hint, runs, nr);
     atomic_fetch_sub (&q->nr_blocks, nr_blocks);
-    give_back (pk->sp, nr_blocks);
+    if (!SABOTAGE (park_no_unit) || give_back != space_unpark)
+      give_back (pk->sp, nr_blocks);
   }
 }
 
@@ -188,7 +189,8 @@ parked_data (struct parked *pk, const struct space_run *runs, unsigned nr_runs,
   }
   for (unsigned i = 0; i < nr_runs; i++)
     nr_blocks += runs[i].nr;
-  space_park (pk->sp, nr_blocks);
+  if (!SABOTAGE (park_no_unit))
+    space_park (pk->sp, nr_blocks);
   for (unsigned i = 0;;) {
     struct parked_run new = { .until = lsn };
 

@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "pack.h"
@@ -163,20 +164,32 @@ plain_sweep (void)
   return good ? 0 : 1;
 }
 
+/* That those who have ended have used. */
+static double
+cpu_s (void)
+{
+  struct rusage u;
+
+  getrusage (RUSAGE_CHILDREN, &u);
+  return (double) (u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
+         (double) (u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
+}
+
 /* With this rule broken the sweep must fail. */
 static bool
 is_caught (enum sabotage sabotage)
 {
   const struct report *failed;
-  double begin = pack_now_s ();
+  double begin = pack_now_s (), cpu = cpu_s ();
   struct pack p;
   bool good;
 
   sabotage_on = sabotage;
   pack_start (&p, &config);
   good = pack_wait (&p, &failed);
-  printf ("%s %-24s %6.1f s  %s\n", good ? "NOT CAUGHT" : "caught",
-          sabotage_name (sabotage), pack_now_s () - begin,
+  printf ("%s %-22s %5.1f s, of processors %5.1f  %s\n",
+          good ? "NOT CAUGHT" : "caught", sabotage_name (sabotage),
+          pack_now_s () - begin, cpu_s () - cpu,
           good             ? sabotage_rule (sabotage)
           : failed != NULL ? failed->why
                            : "(stopped: told above)");
