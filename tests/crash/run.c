@@ -517,7 +517,10 @@ void
 run_world (const struct run_config *config, const struct world *w,
            struct run *run)
 {
-  struct sim_config sim = { .seed = config->seed, .random_seed = w->depth };
+  /* No two runs of a chain draw the same: instances would be the same. */
+  struct sim_config sim = { .seed = config->seed,
+                            .random_seed =
+                                (uint64_t) w->next_life << 8 | w->depth };
   struct bench b = { .config = config, .world = w, .run = run };
   enum sim_end end;
 
