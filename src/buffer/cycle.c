@@ -112,7 +112,7 @@ copy_node (struct flush *fl, struct buf *b, uint64_t cycle, void *page)
   b->image = NULL;
   if (image == NULL) {
     buf_meta_seal (b, cycle, b->data);
-    memcpy (page, b->data, BUF_BYTES);
+    page_copy (page, b->data, 1);
   }
   b->cut = false;
   lock_release (node_lock (fl, b));
@@ -147,9 +147,10 @@ write_nodes (struct flush *fl, const struct cut *cut)
       };
     }
     err = bufs_write (fl->bs, batch, fl->cut_ios, nr);
-    for (unsigned k = 0; k < nr && err == 0; k++) {
-      flush_mark_volume (fl, (unsigned) fl->cut_ios[k].volume);
-      buf_written (fl->bs, fl->cut[i + k]);
+    if (err == 0) {
+      for (unsigned k = 0; k < nr; k++)
+        flush_mark_volume (fl, (unsigned) fl->cut_ios[k].volume);
+      bufs_written (fl->bs, fl->cut + i, nr);
     }
     atomic_fetch_add (&fl->bytes_meta, (uint64_t) nr * BUF_BYTES);
     i += nr;
