@@ -38,53 +38,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "io.h"
-#include "request.h"
-
-#define DIRECT_PAGES 16u /* so many go straight to the volumes */
-
-struct slice {
-  struct request *req;
-  struct object *o;
-  pgno_t pgno;
-  unsigned nr_pages; /* 1 to SPACE_HANDOUT_MAX, in one shard */
-  const char *buf;   /* the client's */
-  uint64_t nr_units;
-  bool buffered;       /* goes to buffers */
-  unsigned nr_buffers; /* in bufs */
-  uint64_t charged;    /* promises had but not used yet */
-  uint64_t needed;     /* how many it must be, after EAGAIN */
-  struct freed freed;
-  bool any_left_out, any_partial;
-  bool zero[SPACE_HANDOUT_MAX];         /* becomes a hole */
-  bool left_out[SPACE_HANDOUT_MAX];     /* if any_left_out */
-  bool partial[SPACE_HANDOUT_MAX];      /* if any_left_out */
-  struct swent ents[SPACE_HANDOUT_MAX]; /* word 0: needs no block (now) */
-  struct buf
-      *bufs[SPACE_HANDOUT_MAX]; /* for pages that need blocks; NULL: used */
-};
-
-/* The pages from i on that have (or have no) block: the end of the row. */
-static unsigned
-row_end (const struct slice *s, unsigned i)
-{
-  bool zero = s->ents[i].word == 0;
-
-  while (i < s->nr_pages && (s->ents[i].word == 0) == zero)
-    i++;
-  return i;
-}
-
-/* The pages from i on whose blocks follow each other. */
-static unsigned
-run_end (const struct slice *s, unsigned i)
-{
-  unsigned k = i + 1;
-
-  while (k < s->nr_pages && s->ents[k].word == s->ents[i].word + (k - i))
-    k++;
-  return k;
-}
+#include "slice.h"
 
 /* Step 1: ents of pages that need a block get word 1 for now. */
 static void
@@ -100,25 +54,6 @@ slice_classify (struct slice *s)
   }
 }
 
-/* Blocks for the pages [i, end).  What could not be had keeps word 0. */
-static int
-alloc_pages (struct slice *s, unsigned i, unsigned end)
-{
-  for (unsigned k = i; k < end; k++)
-    s->ents[k].word = 0;
-  while (i < end) {
-    struct space_run run;
-    int err = space_alloc (s->o->space, lane_hint (s->o, s->pgno, s->buffered),
-                           end - i, &run);
-
-    if (err)
-      return err;
-    for (uint64_t k = 0; k < run.nr; k++)
-      s->ents[i++].word = swmeta_word (SWMETA_BLOCK, run.blk + k);
-  }
-  return 0;
-}
-
 /* Step 2, when the units are there. */
 static int
 slice_alloc (struct slice *s)
@@ -126,141 +61,17 @@ slice_alloc (struct slice *s)
   int err = 0;
 
   for (unsigned i = 0; i < s->nr_pages;) {
-    unsigned end = row_end (s, i);
+    unsigned end = slice_row_end (s, i);
 
     if (s->ents[i].word != 0) {
       if (err == 0)
-        err = alloc_pages (s, i, end);
+        err = slice_alloc_pages (s, i, end);
       else
         memset (&s->ents[i], 0, (end - i) * sizeof *s->ents);
     }
     i = end;
   }
   return err;
-}
-
-struct child {
-  struct vio io;
-  unsigned first, end; /* pages of the slice */
-};
-
-static void
-child_start (struct slice *s, struct child *c, unsigned first, unsigned end)
-{
-  struct vbatch *batch = s->req->batch;
-  struct space_run run = { swmeta_blkno (s->ents[first].word), end - first };
-  struct volume *v = space_volume (s->o->space, run.blk);
-  const char *src = s->buf + ((size_t) first << PAGE_SHIFT);
-  char *from = (char *) (uintptr_t) src;
-
-  if (io_needs_bounce (v, src, IO_WRITE)) {
-    from = (char *) vbatch_bounce (batch) + ((size_t) first << PAGE_SHIFT);
-    memcpy (from, src, run.nr << PAGE_SHIFT);
-  }
-  io_stamp (s->o, v, src, &s->ents[first], run.nr);
-  c->first = first;
-  c->end = end;
-  if (object_is_durable (s->o))
-    buf_data_drop (s->o->bs, run.blk, run.nr);
-  io_start (s->o, batch, &c->io, IO_WRITE, &run, from);
-}
-
-static int
-child_end (struct slice *s, const struct child *c)
-{
-  int err = io_error (&c->io);
-
-  if (err == 0 && object_is_durable (s->o))
-    flush_wrote (s->o->fl, blkno_volume (swmeta_blkno (s->ents[c->first].word)),
-                 (uint64_t) (c->end - c->first) << PAGE_SHIFT);
-  return err;
-}
-
-/* A child failed: its run is retired, its pages go elsewhere, once. */
-static int
-child_retry (struct slice *s, const struct child *failed)
-{
-  struct space_run bad = { swmeta_blkno (s->ents[failed->first].word),
-                           failed->end - failed->first };
-  int err;
-
-  space_retire (s->o->space, &bad);
-  err = alloc_pages (s, failed->first, failed->end);
-  for (unsigned i = failed->first; i < failed->end && err == 0;) {
-    struct child c;
-    unsigned end = run_end (s, i);
-
-    child_start (s, &c, i, end < failed->end ? end : failed->end);
-    if (s->req->batch != NULL)
-      vbatch_wait (s->req->batch);
-    err = child_end (s, &c);
-    i = c.end;
-  }
-  return err;
-}
-
-/* Step 3. */
-static int
-slice_write (struct slice *s)
-{
-  struct child child[VIO_MAX];
-  int err = 0;
-
-  for (unsigned i = 0; i < s->nr_pages && err == 0;) {
-    unsigned nr = 0;
-
-    while (i < s->nr_pages && nr < VIO_MAX) {
-      unsigned end = s->ents[i].word == 0 ? row_end (s, i) : run_end (s, i);
-
-      if (s->ents[i].word != 0)
-        child_start (s, &child[nr++], i, end);
-      i = end;
-    }
-    if (s->req->batch != NULL)
-      vbatch_wait (s->req->batch);
-    for (unsigned k = 0; k < nr && err == 0; k++) {
-      err = child_end (s, &child[k]);
-      if (err == EIO)
-        err = child_retry (s, &child[k]);
-    }
-  }
-  return err;
-}
-
-/* Step 3 of pages that go to buffers.  As many buffers as pages need blocks are
- * in the first places: from the last page on each gets the last that is left.
- */
-static void
-slice_fill (struct slice *s)
-{
-  unsigned left = s->nr_buffers;
-
-  for (unsigned i = s->nr_pages; i-- > 0;) {
-    const char *src = s->buf + ((size_t) i << PAGE_SHIFT);
-    struct buf *b = NULL;
-
-    if (s->ents[i].word != 0) {
-      b = s->bufs[--left];
-      page_copy (b->data, src, 1);
-      io_stamp (s->o,
-                space_volume (s->o->space, swmeta_blkno (s->ents[i].word)), src,
-                &s->ents[i], 1);
-    }
-    s->bufs[i] = b;
-  }
-}
-
-/* Give back the buffers that were not used. */
-static void
-slice_unbuffer (struct slice *s)
-{
-  unsigned nr = 0;
-
-  for (unsigned i = 0; nr < s->nr_buffers; i++)
-    if (s->bufs[i] != NULL)
-      s->bufs[nr++] = s->bufs[i];
-  if (nr > 0)
-    buf_data_unget (s->o->bs, s->bufs, nr);
 }
 
 /* Which pages a later request has replaced, wholly or in part: they are left
@@ -355,21 +166,6 @@ slice_foresee (struct slice *s)
   return prepare_rows (s);
 }
 
-/* Pages [i, end) become the content of their blocks. */
-static void
-buffer_row (struct slice *s, unsigned i, unsigned end)
-{
-  while (i < end) {
-    unsigned next = min_u64 (run_end (s, i), end);
-
-    buf_data_add (s->o->bs, s->bufs + i, next - i,
-                  swmeta_blkno (s->ents[i].word));
-    s->nr_buffers -= next - i;
-    while (i < next)
-      s->bufs[i++] = NULL;
-  }
-}
-
 /* Enter pages [i, end): all with blocks, or all zeros. */
 static int
 publish_row (struct slice *s, unsigned i, unsigned end)
@@ -379,7 +175,7 @@ publish_row (struct slice *s, unsigned i, unsigned end)
   int err;
 
   if (s->buffered && s->ents[i].word != 0)
-    buffer_row (s, i, end);
+    slice_enter (s, i, end);
   if (s->ents[i].word == 0)
     err = o->ops->free (o->map, s->freed.mc, s->pgno + i, end - i,
                         freed_removed, &s->freed);
@@ -454,13 +250,13 @@ slice_end (struct slice *s)
 {
   freed_give_back (&s->freed, s->pgno);
   for (unsigned i = 0; i < s->nr_pages;) {
-    unsigned end = run_end (s, i);
+    unsigned end = slice_run_end (s, i);
     struct space_run run = { swmeta_blkno (s->ents[i].word), end - i };
 
     if (s->ents[i].word != 0)
       freed_blocks (&s->freed, &run);
     else
-      end = row_end (s, i);
+      end = slice_row_end (s, i);
     i = end;
   }
   freed_give_back_unnamed (&s->freed, s->pgno);
