@@ -58,6 +58,15 @@ extern int recover_log (struct recover *rc, uint64_t lsn, bool back,
  */
 extern int recover_scan (struct recover *rc, bool clean);
 
+/* ---- recover.c ---- */
+
+/* One change ends and another begins: what is dirty is written if there is
+ * much of it.
+ */
+extern int recover_next (struct recover *rc, struct change *ch);
+/* The same, and what has been noted for the free map is folded. */
+extern int recover_breathe (struct recover *rc, struct change *ch);
+
 /* ---- recover-page.c ---- */
 
 /* Memory for what recover_scan () has counted. */

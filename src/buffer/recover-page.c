@@ -25,6 +25,8 @@
 #include "crc32c.h"
 #include "log.h"
 
+#define BREATHE_PAGES 4096u /* what is noted of so many is folded */
+
 int
 recover_make_room (struct recover *rc)
 {
@@ -192,9 +194,14 @@ recover_pages (struct recover *rc, struct change *ch)
   }
   /* A block may have left one page and come to another: in this order. */
   qsort (rc->candidates, rc->nr_candidates, sizeof *rc->candidates, by_order);
-  for (uint64_t i = 0; i < rc->nr_candidates && err == 0; i++)
+  err = recover_breathe (rc, ch);
+  for (uint64_t i = 0; i < rc->nr_candidates && err == 0; i++) {
     if (rc->candidates[i].chosen)
       err = apply (rc, ch, &rc->candidates[i]);
+    if (err == 0)
+      err = i % BREATHE_PAGES == BREATHE_PAGES - 1 ? recover_breathe (rc, ch)
+                                                   : recover_next (rc, ch);
+  }
   rc->nr_candidates = 0;
   return err;
 }

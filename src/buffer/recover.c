@@ -18,14 +18,29 @@
  *      an object leaves the table.
  *   7. A cycle; its superblock ends it.
  *
- * I1. Until the superblock of 7, nothing that 4 to 6 read is changed: UNDO
- *     writes what it will write again, new images go behind E and change
- *     nothing when they are undone, blocks go on telling M.  So a crash at any
- *     step begins again and ends the same.
+ * I1. Until the superblock of 7, nothing that 4 to 6 read is changed for good:
+ *     UNDO puts back what was changed, blocks go on telling M, and new images
+ *     go behind E.  So a crash at any step begins again and ends the same.
  * I2. No block is allocated: records say where new nodes are.
- * I3. Memory: a chunk of the log, a word an image, a candidate a page above M
- *     (bounded by GROUP_PAGES_MAX), and the nodes that are changed (bounded by
- *     dirty_max of the superblock).
+ * I3. Memory: the buffers that this server has, however many the one before it
+ *     had; and beside them a chunk of the log, some words an image, and a
+ *     candidate a page above M (bounded by GROUP_PAGES_MAX).
+ *
+ * How I1 and I3 go together: if nodes that 6 has changed become many, they are
+ * written early, each to its place, and can be evicted (cycle_write_early ()).
+ * That is a cycle without a cut and without a superblock:
+ *
+ *   - Before a node is written, the log has its image as of redo_lsn, durably:
+ *     the dead server's, or one that buf_begin () has laid behind E.  The next
+ *     recovery, if this one dies, finds either and puts the node back.
+ *   - A node that was made after redo_lsn needs none: its block was free, or
+ *     its page's, and then a record below M has freed it.
+ *   - The cycle's number rises each time, and a node that was written early is
+ *     known by it (flush.early_cycle) when it is read and changed again: what
+ *     lies on the medium then must not become an image.
+ *
+ * So what may be dirty has room at any time between two changes, and each
+ * change is small: one record, or one page above M.
  */
 
 #include <config.h>
@@ -251,6 +266,27 @@ undo_all (struct recover *rc)
 
 /* ---- REDO ---- */
 
+int
+recover_next (struct recover *rc, struct change *ch)
+{
+  change_end (rc->fl, ch);
+  change_begin_cut (rc->fl, ch);
+  ch->quiet = true;
+  return flush_failed (rc->fl) ? EIO : 0;
+}
+
+int
+recover_breathe (struct recover *rc, struct change *ch)
+{
+  int err;
+
+  change_end (rc->fl, ch);
+  err = rc->fl->config.ops->before_cut (rc->fl->config.arg);
+  change_begin_cut (rc->fl, ch);
+  ch->quiet = true;
+  return err == 0 && flush_failed (rc->fl) ? EIO : err;
+}
+
 static bool
 is_page_rec (const struct disk_rec *rec)
 {
@@ -289,8 +325,11 @@ settle (struct recover *rc, struct change *ch)
 {
   int err = recover_pages (rc, ch);
 
-  for (uint64_t i = 0; i < rc->nr_late && err == 0; i++)
+  for (uint64_t i = 0; i < rc->nr_late && err == 0; i++) {
     err = rc->ops->node (rc->arg, ch, &rc->late[i]);
+    if (err == 0)
+      err = recover_next (rc, ch);
+  }
   rc->nr_late = 0;
   return err;
 }
@@ -333,19 +372,6 @@ redo_rec (struct recover *rc, struct change *ch, const struct disk_log *log,
   return rc->ops->map (rc->arg, ch, rec, more);
 }
 
-/* What has been noted for the free map goes into it now and then. */
-static int
-breathe (struct recover *rc, struct change *ch)
-{
-  int err;
-
-  change_end (rc->fl, ch);
-  err = rc->fl->config.ops->before_cut (rc->fl->config.arg);
-  change_begin_cut (rc->fl, ch);
-  ch->quiet = true;
-  return err;
-}
-
 static int
 redo_block (struct recover *rc, struct change *ch, const struct disk_log *log)
 {
@@ -353,8 +379,11 @@ redo_block (struct recover *rc, struct change *ch, const struct disk_log *log)
   uint32_t pos = 0;
   int err = 0;
 
-  while (err == 0 && (rec = undo_next_rec (log, log->bytes, &pos)) != NULL)
+  while (err == 0 && (rec = undo_next_rec (log, log->bytes, &pos)) != NULL) {
     err = redo_rec (rc, ch, log, rec);
+    if (err == 0)
+      err = recover_next (rc, ch);
+  }
   return err;
 }
 
@@ -376,7 +405,7 @@ redo_all (struct recover *rc)
       err = redo_block (rc, &ch, (const struct disk_log *) rc->page);
     }
     if (err == 0)
-      err = breathe (rc, &ch);
+      err = recover_breathe (rc, &ch);
   }
   if (err == 0)
     err = settle (rc, &ch);
@@ -412,6 +441,7 @@ undo_and_redo (struct recover *rc)
 
   fl->hold_mark = true;
   fl->held_mark = rc->mark;
+  fl->early_cycle = flush_cycle (fl);
   err = recover_make_room (rc);
   if (err == 0)
     err = undo_all (rc);
@@ -423,6 +453,7 @@ undo_and_redo (struct recover *rc)
     err = cycle_run_last (fl, DISK_IN_USE);
   free (fl->imaged.blk);
   fl->imaged = (struct imaged){ NULL, 0 };
+  fl->early_cycle = UINT64_MAX;
   return err;
 }
 
