@@ -105,8 +105,8 @@ read_blocks (struct recover *rc, uint64_t blk, uint64_t nr)
 {
   struct volume *v = rc->fl->config.volumes[blkno_volume (blk)];
 
-  rc->chunk_nr = 0; /* it holds no log now */
-  return volume_read (v, blkno_place (blk) * BUF_BYTES, rc->chunk,
+  rc->ring.nr = 0; /* it holds no log now */
+  return volume_read (v, blkno_place (blk) * BUF_BYTES, rc->ring.buf,
                       nr * BUF_BYTES);
 }
 
@@ -122,7 +122,7 @@ look (struct recover *rc, struct candidate *c, uint64_t nr)
     return;
   }
   for (uint64_t i = 0; i < nr && err == 0; i++)
-    c[i].good = crc32c (0, rc->chunk + i * BUF_BYTES, BUF_BYTES) == c[i].crc;
+    c[i].good = crc32c (0, rc->ring.buf + i * BUF_BYTES, BUF_BYTES) == c[i].crc;
   rc->report->nr_verified += nr;
 }
 
@@ -134,7 +134,7 @@ look_at_newest (struct recover *rc)
     struct candidate *c = &rc->candidates[i];
     uint64_t nr = 1;
 
-    while (i + nr < rc->nr_candidates && nr < RECOVER_CHUNK && c[nr].newest &&
+    while (i + nr < rc->nr_candidates && nr < RING_RUN_MAX && c[nr].newest &&
            c[nr].blk == c->blk + nr && c->type == DISK_REC_MAP)
       nr++;
     if (c->type == DISK_REC_MAP)

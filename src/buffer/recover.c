@@ -400,7 +400,7 @@ redo_all (struct recover *rc)
 
     err = recover_log (rc, lsn, false, &log);
     if (err == 0 && log->kind == DISK_LOG_REDO) {
-      /* To settle pages takes the chunk. */
+      /* To settle pages takes the ring's memory. */
       memcpy (rc->page, log, BUF_BYTES);
       err = redo_block (rc, &ch, (const struct disk_log *) rc->page);
     }
@@ -513,10 +513,12 @@ recover_run (struct flush *fl, struct supers *supers, struct staging *old,
   int err;
 
   memset (report, 0, sizeof *report);
-  rc.chunk = aligned_alloc (BUF_BYTES, RECOVER_CHUNK * BUF_BYTES);
+  err =
+      ring_open (&rc.ring, fl->config.volumes[0], &supers->root, RING_RUN_MAX);
   rc.page = aligned_alloc (BUF_BYTES, BUF_BYTES);
-  err = rc.chunk != NULL && rc.page != NULL ? run (&rc, old) : ENOMEM;
-  free (rc.chunk);
+  if (err == 0)
+    err = rc.page != NULL ? run (&rc, old) : ENOMEM;
+  ring_close (&rc.ring);
   free (rc.page);
   free (rc.candidates);
   free (rc.late);
