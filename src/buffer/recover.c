@@ -9,7 +9,8 @@
  *   1. Flush every volume: what is read below is on the media then.
  *   2. A new epoch: peers' slots, then the root's.
  *   3. Staging: what a dead process had not written is written; flush.
- *   4. Find E and M (recover-scan.c).
+ *   4. Find E and M (recover-scan.c).  With no staging file this comes before
+ *      2: a store that is refused is left as it was.
  *   5. UNDO: images back to their places, from E to redo_lsn, so that the
  *      oldest wins: all META is as of redo_lsn.
  *   6. REDO below M.  Of records above M only nodes and objects; their pages
@@ -457,39 +458,52 @@ undo_and_redo (struct recover *rc)
   return err;
 }
 
-/* Steps 1 and 2. */
+static int
+flush_all (struct recover *rc)
+{
+  for (unsigned i = 0; i < rc->fl->config.nr_volumes; i++)
+    if (!SABOTAGE (no_open_flush))
+      flush_mark_volume (rc->fl, i);
+  return commit_flush_volumes (rc->fl);
+}
+
 static int
 attach (struct recover *rc)
 {
-  struct flush *fl = rc->fl;
-  int err;
-
-  for (unsigned i = 0; i < fl->config.nr_volumes; i++)
-    if (!SABOTAGE (no_open_flush))
-      flush_mark_volume (fl, i);
-  err = commit_flush_volumes (fl);
-  if (err)
-    return err;
   rc->supers->root.state = DISK_IN_USE;
-  return supers_attach (rc->supers, buf_volume (fl->bs, 0)->data);
+  return supers_attach (rc->supers, buf_volume (rc->fl->bs, 0)->data);
+}
+
+/* Steps 1 to 4. */
+static int
+attach_and_scan (struct recover *rc, struct staging *old)
+{
+  bool clean = rc->supers->root.state == DISK_CLEAN;
+  int err = flush_all (rc);
+
+  if (err == 0 && old == NULL)
+    err = recover_scan (rc, clean);
+  if (err == 0)
+    err = attach (rc);
+  if (err == 0 && old != NULL) {
+    err = replay_staging (rc, old);
+    if (err == 0)
+      err = recover_scan (rc, clean);
+  }
+  /* A root slot newer than the one found was lost: its epoch is taken. */
+  if (err == 0 && rc->epoch >= rc->supers->root.epoch) {
+    rc->supers->root.epoch = rc->epoch;
+    err = attach (rc);
+  }
+  return err;
 }
 
 static int
 run (struct recover *rc, struct staging *old)
 {
   struct recover_report *report = rc->report;
-  bool clean = rc->supers->root.state == DISK_CLEAN;
-  int err = attach (rc);
+  int err = attach_and_scan (rc, old);
 
-  if (err == 0)
-    err = replay_staging (rc, old);
-  if (err == 0)
-    err = recover_scan (rc, clean);
-  /* A root slot newer than the one found was lost: its epoch is taken. */
-  if (err == 0 && rc->epoch >= rc->supers->root.epoch) {
-    rc->supers->root.epoch = rc->epoch;
-    err = supers_attach (rc->supers, buf_volume (rc->fl->bs, 0)->data);
-  }
   if (err)
     return err;
   set_log_end (rc);

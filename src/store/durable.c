@@ -229,7 +229,8 @@ make_buffers (struct store *s, struct durable *d)
 {
   uint64_t nr = max_u64 (s->config.cache_bytes / BUF_BYTES, BUFS_MIN);
   struct staging_config stc = { .dir = s->config.staging_dir,
-                                .nr_buffers = nr };
+                                .nr_buffers = nr,
+                                .epoch = d->supers.root.epoch + 1 };
   struct bufs_config bc = {
     .volumes = s->volumes,
     .nr_volumes = s->nr_volumes,
@@ -380,6 +381,9 @@ durable_open (struct store *s)
   s->durable = d;
   lock_init (&d->lock, LOCK_DURABLE, "durable objects");
   err = supers_read (s->volumes, s->nr_volumes, &d->supers);
+  if (err == 0 && s->config.staging_dir != NULL && !s->config.readonly)
+    err = staging_check_epoch (s->config.staging_dir, d->supers.root.uuid,
+                               d->supers.root.epoch);
   if (err == 0)
     err = make_space (s, d);
   if (err == 0)
