@@ -72,6 +72,7 @@ take_nodes (struct flush *fl, struct cut *cut)
     fl->cut[i]->cut = true;
     fl->cut[i]->fresh = false;
   }
+  qsort (fl->cut, cut->nr, sizeof *fl->cut, by_blk);
   atomic_store (&fl->cycle, cut->cycle + 1);
 }
 
@@ -95,7 +96,6 @@ make_cut (struct flush *fl, struct cut *cut)
   gate_open (fl);
   if (err)
     return fail (fl, "maps could not be brought up to date");
-  qsort (fl->cut, cut->nr, sizeof *fl->cut, by_blk);
   return 0;
 }
 
@@ -158,6 +158,28 @@ write_nodes (struct flush *fl, const struct cut *cut)
   }
   vbatch_put (batch);
   return err ? fail (fl, "a map could not be written") : 0;
+}
+
+/* ---- in recovery ---- */
+
+bool
+cycle_is_full (struct flush *fl)
+{
+  return fl->early_cycle != UINT64_MAX &&
+         bufs_nr_dirty (fl->bs, BUF_META) >= CYCLE_EARLY_NODES (fl);
+}
+
+void
+cycle_write_early (struct flush *fl)
+{
+  struct cut cut = { .cycle = atomic_load (&fl->cycle) };
+  int err = 0;
+
+  take_nodes (fl, &cut);
+  if (!SABOTAGE (early_before_log))
+    err = commit_pass_alone (fl, true, true); /* R3 */
+  if (err == 0)
+    (void) write_nodes (fl, &cut);
 }
 
 /* ---- superblocks ---- */
