@@ -52,15 +52,6 @@ struct cut {
   struct disk_super root; /* roots as of P(n) */
 };
 
-static int
-by_blk (const void *a, const void *b)
-{
-  const struct buf *x = *(struct buf *const *) a;
-  const struct buf *y = *(struct buf *const *) b;
-
-  return x->blk < y->blk ? -1 : x->blk > y->blk;
-}
-
 /* Lock: the gate is closed. */
 static void
 take_nodes (struct flush *fl, struct cut *cut)
@@ -95,7 +86,7 @@ make_cut (struct flush *fl, struct cut *cut)
   gate_open (fl);
   if (err)
     return fail (fl, "maps could not be brought up to date");
-  qsort (fl->cut, cut->nr, sizeof *fl->cut, by_blk);
+  bufs_sort (fl->cut, cut->nr);
   return 0;
 }
 
