@@ -446,6 +446,34 @@ test_no_undo (void **state)
   assert_int_equal (check_repair (&config, &r, &report, &nr), EEXIST);
 }
 
+/* Features of a later farpage that forbid writing, on any volume. */
+static void
+test_features (void **state)
+{
+  struct rig *t = *state;
+
+  (void) bad_bits (t);
+  for (unsigned i = 0; i < t->m.nr; i++) {
+    image_take (t);
+    for (unsigned slot = 0; slot < DISK_SUPER_SLOTS; slot++) {
+      uint64_t nr_blocks = t->m.root.members[i].nr_blocks;
+      uint64_t blk = blkno_make (i, super_slot_block (nr_blocks, slot));
+      struct disk_super super;
+
+      blk_io (&t->m, VIO_READ, blk, &super);
+      super.ro_compat = 4;
+      node_seal ((struct disk_node *) &super);
+      blk_io (&t->m, VIO_WRITE, blk, &super);
+    }
+    assert_int_equal (found_run (&t->found, t->m.v, t->m.nr, true), 0);
+    assert_non_null (strstr (t->found.notes, "has features"));
+    assert_int_equal (repair (t, true), EINVAL);
+    found_expect (&t->found, CHECK_VOLUME, "and not repaired");
+    assert_int_equal (t->nr_written, 0);
+    image_put (t);
+  }
+}
+
 #define CASE(f) cmocka_unit_test_setup_teardown (f, begin, end)
 
 int
@@ -454,7 +482,7 @@ main (void)
   const struct CMUnitTest tests[] = {
     CASE (test_each),        CASE (test_all_at_once), CASE (test_keep),
     CASE (test_twice_keeps), CASE (test_interrupted), CASE (test_undo_file),
-    CASE (test_no_undo),
+    CASE (test_no_undo),     CASE (test_features),
   };
 
   return cmocka_run_group_tests (tests, NULL, NULL);
