@@ -70,6 +70,7 @@ struct check {
   uint8_t *owned[DISK_VOLUMES], *node[DISK_VOLUMES];
   struct check_twice *twice; /* rising once PASS_LOOK is over */
   uint64_t nr_twice;
+  bool no_memory; /* for twice: told by check_twice () */
 
   struct check_object *objects;
   uint64_t nr_objects, max_objects;
