@@ -75,6 +75,7 @@ struct check {
   struct check_object *objects;
   uint64_t nr_objects, max_objects;
   bool maps_broken; /* some blocks' owners are not known */
+  bool entry_noted; /* what to do about bad entries was told */
 
   struct disk_node *nodes; /* a buffer a level */
   struct check_data *data;

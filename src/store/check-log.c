@@ -155,6 +155,11 @@ check_log (struct check *c)
   staged = !c->report->closed && look_at_staging (c);
   if (look.wrong != NULL && !staged) {
     tell_log (c, look.wrong_lsn, look.wrong);
+    check_note (c, "what was replied to and what maps were before is lost "
+                   "there, so that no page below could be trusted: it is not "
+                   "repaired, and no server opens the store; put back copies "
+                   "of all its volumes that are of one moment, or make it anew "
+                   "with 'farpage format --force'");
     return EUCLEAN;
   }
   if (!c->report->closed)
