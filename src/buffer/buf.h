@@ -251,6 +251,9 @@ extern void buf_meta_dirty (struct bufs *bs, struct buf *b);
 extern unsigned bufs_take (struct bufs *bs, enum buf_type type, struct buf **to,
                            unsigned max);
 
+/* By volume and block; needs no memory.  Nobody changes their places. */
+extern void bufs_sort (struct buf **to, unsigned nr);
+
 /* A page and its place. */
 struct buf_io {
   uint64_t volume, first; /* first: its block, from the volume's start */

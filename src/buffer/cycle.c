@@ -52,15 +52,6 @@ struct cut {
   struct disk_super root; /* roots as of P(n) */
 };
 
-static int
-by_blk (const void *a, const void *b)
-{
-  const struct buf *x = *(struct buf *const *) a;
-  const struct buf *y = *(struct buf *const *) b;
-
-  return x->blk < y->blk ? -1 : x->blk > y->blk;
-}
-
 /* Lock: the gate is closed. */
 static void
 take_nodes (struct flush *fl, struct cut *cut)
@@ -72,7 +63,6 @@ take_nodes (struct flush *fl, struct cut *cut)
     fl->cut[i]->cut = true;
     fl->cut[i]->fresh = false;
   }
-  qsort (fl->cut, cut->nr, sizeof *fl->cut, by_blk);
   atomic_store (&fl->cycle, cut->cycle + 1);
 }
 
@@ -96,6 +86,7 @@ make_cut (struct flush *fl, struct cut *cut)
   gate_open (fl);
   if (err)
     return fail (fl, "maps could not be brought up to date");
+  bufs_sort (fl->cut, cut->nr);
   return 0;
 }
 
@@ -176,6 +167,7 @@ cycle_write_early (struct flush *fl)
   int err = 0;
 
   take_nodes (fl, &cut);
+  bufs_sort (fl->cut, cut.nr);
   if (!SABOTAGE (early_before_log))
     err = commit_pass_alone (fl, true, true); /* R3 */
   if (err == 0)
