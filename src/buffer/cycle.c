@@ -250,7 +250,8 @@ cycle_run (struct flush *fl)
     err = write_super (fl, &fl->cut_root, fl->cut_lsn);
   if (err)
     return err;
-  retire (fl, fl->cut_lsn, cut.cycle - 1);
+  retire (fl, SABOTAGE (free_ring_early) ? cut.lsn : fl->cut_lsn,
+          cut.cycle - 1);
   err = write_nodes (fl, &cut);
   if (err)
     return err;
