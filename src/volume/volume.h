@@ -215,6 +215,9 @@ extern bool volume_overlay_starved (struct volume *v);
  */
 extern uint64_t volume_overlay_blocks (struct volume *v, uint64_t *blks);
 
+/* Has a write failed for want of memory?  Above it that is a medium's error. */
+extern bool volume_overlay_starved (struct volume *v);
+
 /* A size in bytes below which a volume is refused: one stripe. */
 #define VOLUME_BYTES_MIN (32 * PAGE_BYTES)
 
