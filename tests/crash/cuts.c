@@ -22,11 +22,11 @@
 
 #include "sweep.h"
 
-#define POINTS     40u /* of a run, about */
-#define STATES     3u  /* of a point */
+#define POINTS     24u /* of a run, about */
+#define STATES     2u  /* of a point */
 #define INNER      4u  /* points of what follows a crash, about, if any */
 #define GO_ON      24u /* requests after a crash, at most */
-#define SAVE_SHARE 256u
+#define SAVE_SHARE 1024u
 
 /* A long run and what follows it: one crash each. */
 struct chain {

@@ -293,7 +293,11 @@ next_phase (struct long_run *y)
                                          [PHASE_CHURN] = 40,
                                          [PHASE_NAMES] = 40 };
 
-  y->phase = below (y, PHASES);
+  static const enum phase which[] = { PHASE_MIXED, PHASE_HOT,    PHASE_CHURN,
+                                      PHASE_NAMES, PHASE_LEAVES, PHASE_LEAVES,
+                                      PHASE_LEAVES };
+
+  y->phase = which[below (y, sizeof which / sizeof which[0])];
   y->phase_left = 8 + below (y, most[y->phase]);
 }
 

@@ -195,7 +195,7 @@ try_faults (struct meanwhile *m)
   return false;
 }
 
-/* Long runs have an eighth of the time, or a third as faults have then. */
+/* Long runs have an eighth of the time, or a half, and faults an eighth. */
 static bool
 meanwhile (void *arg)
 {
@@ -204,13 +204,13 @@ meanwhile (void *arg)
 
   if (all_s >= m->config->seconds)
     return true;
-  if (m->cuts_s * (m->config->faults ? 3 : 8) <= all_s) {
+  if (m->cuts_s * (m->config->faults ? 2 : 8) <= all_s) {
     if (!try_cuts (m))
       return false;
     m->cuts_s += pack_now_s () - now_s;
   }
   now_s = pack_now_s ();
-  if (m->config->faults && m->faults_s * 3 <= now_s - m->began_s) {
+  if (m->config->faults && m->faults_s * 8 <= now_s - m->began_s) {
     if (!try_faults (m))
       return false;
     m->faults_s += pack_now_s () - now_s;

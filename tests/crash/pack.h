@@ -22,7 +22,7 @@ struct pack_config {
   uint64_t seed;
   unsigned nr_procs, points_max, states_max, inner_max, whole;
   bool faults; /* the last process has the store without staging; all try
-                * long runs and faults of media, a third of the time each */
+                * faults of media too, and more of long runs */
 };
 
 /* What a process tells the others. */
