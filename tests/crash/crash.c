@@ -154,6 +154,10 @@ plain_sweep (void)
   print_stats (&p, pack_now_s () - begin, &nr_distinct);
   if (failed != NULL)
     tell_failure (failed);
+  if (seen_is_full (p.seen)) {
+    fprintf (stderr, "FAIL: more states than the table has places for\n");
+    good = false;
+  }
   pack_end (&p);
   if (good && nr_distinct < options.min_distinct) {
     fprintf (stderr, "FAIL: fewer than %" PRIu64 " distinct states\n",

@@ -39,6 +39,7 @@
 
 struct seen {
   unsigned shift;
+  _Atomic bool full;
   _Atomic uint64_t place[];
 };
 
@@ -78,7 +79,14 @@ seen_add (struct seen *s, uint64_t hash)
       return false;
     i = (i + 1) & mask;
   }
-  return false; /* full: better to count too few */
+  atomic_store (&s->full, true);
+  return false;
+}
+
+bool
+seen_is_full (struct seen *s)
+{
+  return atomic_load (&s->full);
 }
 
 /* ---- time ---- */

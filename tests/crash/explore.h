@@ -28,6 +28,8 @@ struct seen;
 extern struct seen *seen_new (unsigned shift); /* 2^shift places */
 extern void seen_free (struct seen *s);
 extern bool seen_add (struct seen *s, uint64_t hash); /* true: it is new */
+/* There was no place for one, and it counted as seen. */
+extern bool seen_is_full (struct seen *s);
 
 struct explore {
   const struct subject *subject;

@@ -24,6 +24,7 @@
 
 /* Places for what is seen in a second, and how many there are. */
 #define SEEN_RATE      32768.0
+#define WHOLE_S        600.0 /* that all of more than one operation take */
 #define SEEN_SHIFT_MIN 20u
 #define SEEN_SHIFT_MAX 26u
 
@@ -288,8 +289,9 @@ work (struct pack *p, unsigned part)
 /* ---- several ---- */
 
 static unsigned
-seen_shift (double seconds)
+seen_shift (const struct pack_config *config)
 {
+  double seconds = config->seconds + (config->whole > 1 ? WHOLE_S : 0);
   unsigned shift = SEEN_SHIFT_MIN;
 
   while (shift < SEEN_SHIFT_MAX &&
@@ -304,7 +306,7 @@ pack_start (struct pack *p, const struct pack_config *config)
   unsigned nr = config->nr_procs;
 
   p->config = config;
-  p->seen = seen_new (seen_shift (config->seconds));
+  p->seen = seen_new (seen_shift (config));
   p->report = mmap (NULL, nr * sizeof *p->report, PROT_READ | PROT_WRITE,
                     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (p->report == MAP_FAILED)

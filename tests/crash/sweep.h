@@ -10,8 +10,8 @@
 #define ALL_MAX      3u /* of this length, and shorter, every one */
 
 /* Worlds that sequences begin with: an empty pair of objects, and objects
- * with pages in them, which were closed well; and one whose map has more nodes
- * than fit into half of the buffers.
+ * with pages in them, which were closed well; and two whose maps have more
+ * nodes than half of the buffers, so that three writes find none free.
  */
 #define BASES 3u
 
