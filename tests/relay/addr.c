@@ -132,26 +132,60 @@ is_left_over (const struct addr *a)
   return err == ECONNREFUSED;
 }
 
-int
-addr_listen (struct addr *a, int *fdp)
+static bool
+has_port_0 (const struct addr *a)
+{
+  const struct sockaddr_in *v4 = (const struct sockaddr_in *) &a->storage;
+  const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *) &a->storage;
+
+  return (a->any.sa_family == AF_INET && v4->sin_port == 0) ||
+         (a->any.sa_family == AF_INET6 && v6->sin6_port == 0);
+}
+
+/* A socket bound there, without listening. */
+static int
+open_bound (struct addr *a, int *fdp)
 {
   const int one = 1;
   int fd, err = open_socket (a, &fd);
 
   if (err != 0)
     return err;
-  if (is_left_over (a))
-    unlink (a->path.sun_path);
   if (a->any.sa_family != AF_UNIX)
     setsockopt (fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-  if (bind (fd, &a->any, a->len) == -1 || listen (fd, BACKLOG) == -1) {
+  if (bind (fd, &a->any, a->len) == -1) {
     err = errno;
     close (fd);
     return err;
   }
-  if (a->any.sa_family != AF_UNIX) {
-    a->len = sizeof a->storage;
+  if (a->any.sa_family != AF_UNIX)
     getsockname (fd, &a->any, &a->len);
+  *fdp = fd;
+  return 0;
+}
+
+int
+addr_listen (struct addr *a, int *fdp)
+{
+  int chosen = -1, fd, err = 0;
+
+  if (is_left_over (a))
+    unlink (a->path.sun_path);
+  /* A port that the kernel chose is lost when the socket stops listening, one
+   * that was asked for is not: so let it choose, and then ask for that.
+   */
+  if (has_port_0 (a))
+    err = open_bound (a, &chosen);
+  if (err == 0)
+    err = open_bound (a, &fd);
+  if (chosen != -1)
+    close (chosen);
+  if (err != 0)
+    return err;
+  if (listen (fd, BACKLOG) == -1) {
+    err = errno;
+    close (fd);
+    return err;
   }
   *fdp = fd;
   return 0;
