@@ -9,9 +9,11 @@
 
 #include "ruler.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,12 +23,32 @@
 #include <sys/wait.h>
 
 static bool realtime;
+static struct ruler *current; /* of this process */
 
 static void
 die (const char *what)
 {
   fprintf (stderr, "ruler: %s: %s\n", what, strerror (errno));
   exit (1);
+}
+
+/* Also after a test that failed: no process, no files. */
+static void
+clean_up (void)
+{
+  struct dirent *entry;
+  DIR *dir;
+
+  if (current == NULL)
+    return;
+  kill (current->pid, SIGKILL);
+  dir = opendir (current->dir);
+  while (dir != NULL && (entry = readdir (dir)) != NULL)
+    unlinkat (dirfd (dir), entry->d_name, 0);
+  if (dir != NULL)
+    closedir (dir);
+  rmdir (current->dir);
+  current = NULL;
 }
 
 void
@@ -66,9 +88,11 @@ ruler_open (struct ruler *r)
   close (out[1]);
   r->in = fdopen (in[1], "w");
   r->out = fdopen (out[0], "r");
+  current = r;
+  atexit (clean_up);
 }
 
-void
+int
 ruler_close (struct ruler *r)
 {
   int status;
@@ -76,11 +100,15 @@ ruler_close (struct ruler *r)
   fclose (r->in);
   if (waitpid (r->pid, &status, 0) == -1 || status != 0) {
     fprintf (stderr, "ruler: the relay ended with status %#x\n", status);
-    exit (1);
+    return 1;
   }
   fclose (r->out);
-  if (rmdir (r->dir) == -1) /* it has taken its sockets away */
-    die (r->dir);
+  if (rmdir (r->dir) == -1) { /* it has taken its sockets away */
+    perror (r->dir);
+    return 1;
+  }
+  current = NULL;
+  return 0;
 }
 
 const char *

@@ -31,9 +31,11 @@ struct ends {
   int client, server;
 };
 
-/* The relay is $RELAY or ./relay.  These end the process when they fail. */
+/* The relay is $RELAY or ./relay.  All here end the process when they fail. */
 void ruler_open (struct ruler *r);
-void ruler_close (struct ruler *r);
+
+/* 0 if the relay ended well and left no file; the tests' links are gone. */
+int ruler_close (struct ruler *r);
 
 /* A command, and what came behind "ok". */
 __attribute__ ((format (printf, 2, 3))) const char *

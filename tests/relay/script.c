@@ -92,7 +92,7 @@ number (const char *text, uint64_t max, uint64_t *n)
   for (; *text != '\0'; text++) {
     unsigned digit = (unsigned char) *text - '0';
 
-    if (digit > 9 || value > (max - digit) / 10)
+    if (digit > 9 || digit > max || value > (max - digit) / 10)
       return false;
     value = value * 10 + digit;
   }
@@ -104,17 +104,20 @@ number (const char *text, uint64_t max, uint64_t *n)
 static const char *
 value_of (const char *word, const char *key, bool way[NR_WAYS])
 {
+  static const char *const tails[] = { "=", "-up=", "-down=" };
   size_t len = strlen (key);
 
   if (strncmp (word, key, len) != 0)
     return NULL;
   word += len;
-  way[UP] = strncmp (word, "-down=", 6) != 0;
-  way[DOWN] = strncmp (word, "-up=", 4) != 0;
-  if (*word == '-')
-    word = strchr (word, '=');
-  return word != NULL && *word == '=' && (way[UP] || way[DOWN]) ? word + 1
-                                                                : NULL;
+  for (unsigned i = 0; i < 3; i++) {
+    if (strncmp (word, tails[i], strlen (tails[i])) != 0)
+      continue;
+    way[UP] = i != 2;
+    way[DOWN] = i != 1;
+    return word + strlen (tails[i]);
+  }
+  return NULL;
 }
 
 /* ---- set ---- */

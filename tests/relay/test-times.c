@@ -438,8 +438,7 @@ static int
 group_teardown (void **state)
 {
   (void) state;
-  ruler_close (&ruler);
-  return 0;
+  return ruler_close (&ruler);
 }
 
 int
