@@ -321,6 +321,6 @@ cycle_main (void *arg)
     (void) cycle_run (fl);
     LOCK_SCOPE (&fl->want_lock);
     fl->nr_cycles_done = fl->nr_cycles_begun;
-    cond_broadcast (&fl->progress);
+    cond_broadcast (&fl->cycle_done);
   }
 }

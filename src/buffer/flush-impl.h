@@ -85,9 +85,11 @@ struct flush {
 
   /* Who wants what of which thread.  [want_lock] */
   lock_t want_lock;
-  cond_t commit_wanted, cycle_wanted, progress;
+  cond_t commit_wanted, cycle_wanted, cycle_done;
+  struct commit_waiter *waiters, **waiters_end;
   uint64_t want_durable; /* lsn, of a pass nobody waits for */
   bool passing;          /* a pass is under way */
+  bool mark_timed;       /* the commit thread will see to the mark by itself */
   bool want_pass;        /* write what there is */
   atomic_bool asked;     /* a cycle, since the last began */
   uint64_t nr_cycles_begun, nr_cycles_done, want_cycles;
@@ -131,6 +133,10 @@ extern void undo_seal (struct flush *fl, struct buf *b);
 extern int commit_pass (struct flush *fl, bool close, bool flush);
 /* The same by one who is alone: in recovery, at close. */
 extern int commit_pass_alone (struct flush *fl, bool close, bool flush);
+/* Wake the first of those in flush_commit () or flush_written () who has no
+ * more to wait for; he wakes the next.  Lock: needs want_lock.
+ */
+extern void commit_wake_waiter (struct flush *fl);
 /* Flush every marked volume. */
 extern int commit_flush_volumes (struct flush *fl);
 extern void commit_main (void *arg);

@@ -289,35 +289,6 @@ flush_durable (struct flush *fl)
   return atomic_load (&fl->durable_lsn);
 }
 
-/* Until *reached is at lsn: by a pass of one's own, if no other is under way.
- */
-static int
-wait_lsn (struct flush *fl, uint64_t lsn, _Atomic uint64_t *reached)
-{
-  if (atomic_load (reached) >= lsn)
-    return flush_failed (fl) ? EIO : 0;
-  LOCK_SCOPE (&fl->want_lock);
-  while (atomic_load (reached) < lsn && !flush_failed (fl)) {
-    if (fl->passing)
-      cond_wait (&fl->progress, &fl->want_lock);
-    else
-      (void) commit_pass (fl, true, reached == &fl->durable_lsn);
-  }
-  return flush_failed (fl) ? EIO : 0;
-}
-
-int
-flush_commit (struct flush *fl, uint64_t lsn)
-{
-  return wait_lsn (fl, lsn, &fl->durable_lsn);
-}
-
-int
-flush_written (struct flush *fl, uint64_t lsn)
-{
-  return wait_lsn (fl, lsn, &fl->written_lsn);
-}
-
 void
 flush_kick (struct flush *fl)
 {
@@ -347,7 +318,7 @@ flush_run_cycle (struct flush *fl)
   fl->want_cycles = max_u64 (fl->want_cycles, nr);
   cond_broadcast (&fl->cycle_wanted);
   while (fl->nr_cycles_done < nr && !flush_failed (fl))
-    cond_wait (&fl->progress, &fl->want_lock);
+    cond_wait (&fl->cycle_done, &fl->want_lock);
   return flush_failed (fl) ? EIO : 0;
 }
 
@@ -406,7 +377,8 @@ flush_fail (struct flush *fl, const char *reason)
              reason);
   bufs_fail (fl->bs);
   lock_acquire (&fl->want_lock);
-  cond_broadcast (&fl->progress);
+  commit_wake_waiter (fl);
+  cond_broadcast (&fl->cycle_done);
   cond_broadcast (&fl->commit_wanted);
   cond_broadcast (&fl->cycle_wanted);
   lock_release (&fl->want_lock);
@@ -432,7 +404,7 @@ init_locks (struct flush *fl)
   cond_init (&fl->gate_changed);
   cond_init (&fl->commit_wanted);
   cond_init (&fl->cycle_wanted);
-  cond_init (&fl->progress);
+  cond_init (&fl->cycle_done);
 }
 
 static uint64_t
@@ -488,6 +460,7 @@ flush_create (const struct flush_config *config, struct flush **flp)
   memcpy (fl->uuid, root->uuid, sizeof fl->uuid);
   fl->freemap_nodes = count_freemap_nodes (root);
   flush_reserve (fl, 0);
+  fl->waiters_end = &fl->waiters;
   init_locks (fl);
   err = make_memory (fl);
   if (err == 0)
@@ -571,7 +544,7 @@ flush_destroy (struct flush *fl)
   cond_destroy (&fl->gate_changed);
   cond_destroy (&fl->commit_wanted);
   cond_destroy (&fl->cycle_wanted);
-  cond_destroy (&fl->progress);
+  cond_destroy (&fl->cycle_done);
   free (fl);
 }
 

@@ -102,7 +102,8 @@ write_block (struct update *u, void *buf)
     return err;
   space_retire (o->space, &u->run);
   u->run.nr = 0;
-  err = space_alloc (o->space, lane_hint (o, u->pgno), 1, &u->run);
+  err = space_alloc (o->space, lane_hint (o, u->pgno, object_is_durable (o)), 1,
+                     &u->run);
   if (err)
     return err;
   return io_block (o, u->req->batch, IO_WRITE, u->run.blk, buf);
@@ -267,7 +268,8 @@ update_with_block (struct update *u)
 
   if (err)
     return err;
-  err = space_alloc (o->space, lane_hint (o, u->pgno), 1, &u->run);
+  err = space_alloc (o->space, lane_hint (o, u->pgno, object_is_durable (o)), 1,
+                     &u->run);
   if (err) {
     space_release (o->space, 1);
     return err;

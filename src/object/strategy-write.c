@@ -106,8 +106,8 @@ alloc_pages (struct slice *s, unsigned i, unsigned end)
     s->ents[k].word = 0;
   while (i < end) {
     struct space_run run;
-    int err =
-        space_alloc (s->o->space, lane_hint (s->o, s->pgno), end - i, &run);
+    int err = space_alloc (s->o->space, lane_hint (s->o, s->pgno, s->buffered),
+                           end - i, &run);
 
     if (err)
       return err;
