@@ -338,7 +338,8 @@ frozen (const struct ruler_link *link, const char *name, const char *conn)
   struct ends e = ruler_ends (link), later;
   struct sender s = { .fd = e.client, .stream = 9, .len = 20 * MB };
   struct receiver r = { .fd = e.server, .stream = 9, .len = s.len };
-  uint64_t out;
+  char page[4096] = "";
+  uint64_t out, in;
 
   receiver_start (&r);
   sender_start (&s);
@@ -346,6 +347,8 @@ frozen (const struct ruler_link *link, const char *name, const char *conn)
   ruler_tell (&ruler, "freeze %s %s", name, conn);
   ruler_tell (&ruler, "stat %s", name);
   out = ruler_number (&ruler, "up_out_bytes");
+  in = ruler_number (&ruler, "down_in_bytes");
+  send_all (e.server, page, sizeof page);
   later.client = ruler_connect (link);
   assert_true (later.client != -1);
   if (*conn == '\0')
@@ -353,12 +356,14 @@ frozen (const struct ruler_link *link, const char *name, const char *conn)
   usleep (60000);
   ruler_tell (&ruler, "stat %s", name);
   assert_int_equal (ruler_number (&ruler, "up_out_bytes"), out);
+  assert_int_equal (ruler_number (&ruler, "down_in_bytes"), in);
   if (*conn == '\0')
     assert_true (accept (link->target, NULL, NULL) == -1 && errno == EAGAIN);
   ruler_tell (&ruler, "thaw %s %s", name, conn);
   sender_join (&s);
   receiver_join (&r);
   assert_int_equal (r.got, s.len);
+  recv_all (e.client, page, sizeof page);
   later.server = ruler_accept (link);
   send_all (later.client, "hello", 5);
   recv_all (later.server, (char[5]){ 0 }, 5);
@@ -432,6 +437,8 @@ cut_at (const struct ruler_link *link, const char *name, bool up, uint64_t at,
   shutdown (to, SHUT_RDWR);
   close (to);
   sender_join (&s);
+  if (link->at.any.sa_family != AF_UNIX && strcmp (how, "close") == 0)
+    assert_int_equal (end_of (s.fd), 0); /* its bytes were taken, too */
   close (s.fd);
   ruler_tell (&ruler, "heal %s", name);
 }
