@@ -207,9 +207,6 @@ extern int volume_open_overlay (struct volume *inner, struct volume **vp);
 /* Forget what was written to it, and give inner back. */
 extern struct volume *volume_overlay_detach (struct volume *v);
 
-/* A write to it has found no memory since it was opened. */
-extern bool volume_overlay_starved (struct volume *v);
-
 /* How many blocks (PAGE_BYTES) were written to it; to blks[], if not NULL, in
  * no order.  Nobody is at work.
  */

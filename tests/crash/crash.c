@@ -265,7 +265,7 @@ try_faults (void)
 {
   struct faults f = { .subject = config.subject,
                       .seed = config.seed,
-                      .base = &sweep.base[config.subject->nr_bases - 1],
+                      .base = &sweep.base[long_base (config.subject)],
                       .doing = doing_fault };
   double begin = pack_now_s ();
   char option[128];
@@ -302,7 +302,7 @@ try_memory (enum starve_way way)
 {
   struct starve s = { .subject = config.subject,
                       .seed = config.seed,
-                      .base = &sweep.base[config.subject->nr_bases - 1],
+                      .base = &sweep.base[long_base (config.subject)],
                       .way = way };
   uint64_t n = options.memory, nr_hit = 0, nr_missed = 0;
   bool good = starve_begin (&s), hit;

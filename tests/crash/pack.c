@@ -231,7 +231,7 @@ meanwhile_begin (struct meanwhile *m, struct sweep *s, double begin_s,
                            .nr_bases = subject->nr_bases,
                            .seen = s->x.seen };
   m->faults = (struct faults){ .subject = subject,
-                               .base = &s->base[subject->nr_bases - 1],
+                               .base = &s->base[long_base (subject)],
                                .nr_requests = FAULTY_REQUESTS,
                                .doing = doing_fault };
   s->meanwhile = meanwhile;
