@@ -288,14 +288,14 @@ static void
 next_phase (struct long_run *y)
 {
   static const unsigned most[PHASES] = { [PHASE_MIXED] = 80,
-                                         [PHASE_HOT] = 160,
+                                         [PHASE_HOT] = 200,
                                          [PHASE_LEAVES] = 60,
                                          [PHASE_CHURN] = 40,
                                          [PHASE_NAMES] = 40 };
 
-  static const enum phase which[] = { PHASE_MIXED, PHASE_HOT,    PHASE_CHURN,
-                                      PHASE_NAMES, PHASE_LEAVES, PHASE_LEAVES,
-                                      PHASE_LEAVES };
+  static const enum phase which[] = { PHASE_MIXED,  PHASE_HOT,   PHASE_HOT,
+                                      PHASE_CHURN,  PHASE_NAMES, PHASE_LEAVES,
+                                      PHASE_LEAVES, PHASE_LEAVES };
 
   y->phase = which[below (y, sizeof which / sizeof which[0])];
   y->phase_left = 8 + below (y, most[y->phase]);
