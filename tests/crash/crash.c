@@ -70,7 +70,7 @@ print_stats (const struct pack *p, double seconds, uint64_t *nr_distinct)
           r.nr_sequences);
   for (unsigned i = 1; i <= ALL_MAX; i++)
     printf ("%s length %u: %" PRIu64 " of %" PRIu64, i > 1 ? "," : "", i,
-            r.nr_all[i], sweep_how_many (i));
+            r.nr_all[i], sweep_how_many (config.subject, i));
   printf ("\n%" PRIu64 " crash states, %" PRIu64 " distinct (by depth:",
           r.stat.nr_states, r.stat.nr_distinct);
   for (unsigned i = 1; i <= DEPTH_MAX; i++)
@@ -297,7 +297,7 @@ faults_main (void)
 
   if (!begin_alone ())
     return 1;
-  f.base = &sweep.base[config.subject->nr_bases - 1];
+  f.base = sweep_base_for_faults (&sweep);
   if (!faults_begin (&f)) {
     fprintf (stderr, "FAIL, with no fault: %s\n", f.why);
     return 1;

@@ -169,9 +169,8 @@ work (struct pack *p, unsigned part)
   report->failed = !pack_sweep_begin (&s, config, p->seen, part);
   s.drawn_only = mine.subject != p->config->subject;
   if (!report->failed && config->faults)
-    report->failed =
-        !try_faults (report, config, &s.base[config->subject->nr_bases - 1],
-                     begin + config->seconds / 4);
+    report->failed = !try_faults (report, config, sweep_base_for_faults (&s),
+                                  begin + config->seconds / 4);
   s.x.deadline_ns = (uint64_t) ((begin + config->seconds) * 1e9);
   if (!report->failed)
     report->failed = !sweep_run (&s);

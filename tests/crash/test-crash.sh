@@ -29,9 +29,9 @@ try ()                          # ARGUMENT...
   fi
 }
 
-try --subject store --whole 1 --seconds $((seconds / 2)) --min-distinct 40000
-try --subject plain --whole 1 --seconds $((seconds / 8)) --min-distinct 30000
-try --subject strict --whole 1 --seconds $((seconds / 8)) --min-distinct 15000
+try --subject store --whole 1 --seconds $((seconds / 2)) --min-distinct 35000
+try --subject plain --whole 1 --seconds $((seconds / 8)) --min-distinct 20000
+try --subject strict --whole 1 --seconds $((seconds / 8)) --min-distinct 20000
 try --subject store --faults --seconds $((seconds / 16))
 try --subject plain --faults --seconds $((seconds / 16))
 for subject in store plain strict; do
