@@ -455,8 +455,6 @@ set_shares (struct bufs *bs)
 {
   uint64_t nr = bs->nr - bs->config.nr_volumes;
 
-  if (bs->config.shares_bytes != 0)
-    nr = min_u64 (nr, bs->config.shares_bytes / BUF_BYTES);
   bs->dirty_max[BUF_VOLUME] = bs->config.nr_volumes;
   bs->dirty_max[BUF_META] = nr / 2;
   bs->dirty_max[BUF_DATA] = nr / 4;

@@ -96,9 +96,7 @@ struct bufs_config {
   unsigned nr_volumes;
   const uint8_t *uuid; /* of the store, for nodes' heads: copied */
   uint64_t cache_bytes;
-  uint64_t
-      shares_bytes; /* what shares are of: no more than cache_bytes; 0: it */
-  void *memory;     /* cache_bytes, page-aligned; NULL: made here */
+  void *memory;         /* cache_bytes, page-aligned; NULL: made here */
   struct buf_tag *tags; /* one a buffer, all 0; NULL: none */
   /* Dirty DATA should be written: there is much of it, or somebody waits for
    * room.  Called with no lock of rank LOCK_BUF or above; must not block.  May
@@ -252,6 +250,9 @@ extern void buf_meta_dirty (struct bufs *bs, struct buf *b);
  */
 extern unsigned bufs_take (struct bufs *bs, enum buf_type type, struct buf **to,
                            unsigned max);
+
+/* By volume and block; needs no memory.  Nobody changes their places. */
+extern void bufs_sort (struct buf **to, unsigned nr);
 
 /* A page and its place. */
 struct buf_io {

@@ -52,15 +52,6 @@ struct cut {
   struct disk_super root; /* roots as of P(n) */
 };
 
-static int
-by_blk (const void *a, const void *b)
-{
-  const struct buf *x = *(struct buf *const *) a;
-  const struct buf *y = *(struct buf *const *) b;
-
-  return x->blk < y->blk ? -1 : x->blk > y->blk;
-}
-
 /* Lock: the gate is closed. */
 static void
 take_nodes (struct flush *fl, struct cut *cut)
@@ -95,7 +86,7 @@ make_cut (struct flush *fl, struct cut *cut)
   gate_open (fl);
   if (err)
     return fail (fl, "maps could not be brought up to date");
-  qsort (fl->cut, cut->nr, sizeof *fl->cut, by_blk);
+  bufs_sort (fl->cut, cut->nr);
   return 0;
 }
 
@@ -158,6 +149,29 @@ write_nodes (struct flush *fl, const struct cut *cut)
   }
   vbatch_put (batch);
   return err ? fail (fl, "a map could not be written") : 0;
+}
+
+/* ---- in recovery ---- */
+
+bool
+cycle_is_full (struct flush *fl)
+{
+  return fl->early_cycle != UINT64_MAX &&
+         bufs_nr_dirty (fl->bs, BUF_META) >= CYCLE_EARLY_NODES (fl);
+}
+
+void
+cycle_write_early (struct flush *fl)
+{
+  struct cut cut = { .cycle = atomic_load (&fl->cycle) };
+  int err = 0;
+
+  take_nodes (fl, &cut);
+  bufs_sort (fl->cut, cut.nr);
+  if (!SABOTAGE (early_before_log))
+    err = commit_pass_alone (fl, true, true); /* R3 */
+  if (err == 0)
+    (void) write_nodes (fl, &cut);
 }
 
 /* ---- superblocks ---- */
@@ -236,7 +250,8 @@ cycle_run (struct flush *fl)
     err = write_super (fl, &fl->cut_root, fl->cut_lsn);
   if (err)
     return err;
-  retire (fl, fl->cut_lsn, cut.cycle - 1);
+  retire (fl, SABOTAGE (free_ring_early) ? cut.lsn : fl->cut_lsn,
+          cut.cycle - 1);
   err = write_nodes (fl, &cut);
   if (err)
     return err;

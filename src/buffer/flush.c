@@ -71,6 +71,13 @@ group_is_full (struct flush *fl)
              fl->ring_blocks / 4;
 }
 
+static bool
+undo_is_half (struct flush *fl)
+{
+  return bufs_nr_dirty (fl->bs, BUF_UNDO) >
+         bufs_dirty_max (fl->bs, BUF_UNDO) / 2;
+}
+
 /* Is there room for what the changes inside may need?  One alone always has
  * room in the buffers.
  */
@@ -84,8 +91,7 @@ has_room (struct flush *fl, uint64_t credit, unsigned inside)
   if (group_is_full (fl) ||
       ring_used (fl) + credit + redo + ring_reserve (fl) > fl->ring_blocks)
     return false;
-  if (inside <= 1 &&
-      bufs_nr_dirty (fl->bs, BUF_UNDO) <= bufs_dirty_max (fl->bs, BUF_UNDO) / 2)
+  if (inside <= 1 && !undo_is_half (fl))
     return meta + atomic_load (&fl->cut_reserve) <=
            bufs_dirty_max (fl->bs, BUF_META);
   return meta + atomic_load (&fl->cut_reserve) <=
@@ -93,17 +99,24 @@ has_room (struct flush *fl, uint64_t credit, unsigned inside)
          undo <= bufs_dirty_max (fl->bs, BUF_UNDO);
 }
 
+/* What one change with so many nodes adds to fl->inside. */
+static uint64_t
+one_inside (unsigned nr_nodes)
+{
+  return (uint64_t) nr_nodes << 32 | 1;
+}
+
 /* Go in, if the gate is open and there is room. */
 static bool
 try_enter (struct flush *fl, unsigned nr_nodes)
 {
-  uint64_t credit = atomic_fetch_add (&fl->credit, nr_nodes) + nr_nodes;
-  unsigned inside = atomic_fetch_add (&fl->inside, 1) + 1;
+  uint64_t one = one_inside (nr_nodes);
+  uint64_t inside = atomic_fetch_add (&fl->inside, one) + one;
 
-  if (!atomic_load (&fl->closed) && has_room (fl, credit, inside))
+  if (!atomic_load (&fl->closed) &&
+      has_room (fl, inside >> 32, (uint32_t) inside))
     return true;
-  atomic_fetch_sub (&fl->credit, nr_nodes);
-  atomic_fetch_sub (&fl->inside, 1);
+  atomic_fetch_sub (&fl->inside, one);
   return false;
 }
 
@@ -172,12 +185,13 @@ change_begin_cut (struct flush *fl, struct change *ch)
   ch->lsn = 0;
   ch->quiet = false;
   ch->nr_nodes = 0;
-  if (fl->started &&
-      bufs_nr_dirty (fl->bs, BUF_UNDO) > bufs_dirty_max (fl->bs, BUF_UNDO) / 2)
+  if (cycle_is_full (fl))
+    cycle_write_early (fl);
+  else if (fl->started && undo_is_half (fl))
     (void) flush_written (fl, flush_tail (fl));
-  else if (!fl->started)
+  else if (undo_is_half (fl))
     (void) commit_pass_alone (fl, true, false);
-  atomic_fetch_add (&fl->inside, 1);
+  atomic_fetch_add (&fl->inside, one_inside (0));
 }
 
 bool
@@ -191,8 +205,7 @@ cycle_is_wanted (struct flush *fl)
 void
 change_end (struct flush *fl, struct change *ch)
 {
-  atomic_fetch_sub (&fl->credit, ch->nr_nodes);
-  atomic_fetch_sub (&fl->inside, 1);
+  atomic_fetch_sub (&fl->inside, one_inside (ch->nr_nodes));
   if (atomic_load (&fl->closed) || atomic_load (&fl->nr_waiting) > 0) {
     LOCK_SCOPE (&fl->gate_lock);
     cond_broadcast (&fl->gate_changed);
@@ -210,7 +223,7 @@ gate_close (struct flush *fl)
     return;
   LOCK_SCOPE (&fl->gate_lock);
   atomic_store (&fl->closed, true);
-  while (atomic_load (&fl->inside) > 0)
+  while ((uint32_t) atomic_load (&fl->inside) > 0)
     cond_wait (&fl->gate_changed, &fl->gate_lock);
 }
 
@@ -243,6 +256,15 @@ imaged_has (const struct imaged *im, uint64_t blk)
   }
 }
 
+/* Has the medium what nobody could go back to without an image? */
+static bool
+needs_image (const struct flush *fl, const struct buf *b)
+{
+  const struct disk_node *node = (const struct disk_node *) b->data;
+
+  return node->cycle < fl->early_cycle && !imaged_has (&fl->imaged, b->blk);
+}
+
 bool
 buf_begin (struct flush *fl, struct change *ch, struct buf *b, bool fresh)
 {
@@ -257,7 +279,7 @@ buf_begin (struct flush *fl, struct change *ch, struct buf *b, bool fresh)
     buf_meta_seal (b, b->dirty_cycle, b->data);
     if (!SABOTAGE (no_image))
       b->image = undo_image (fl, b, true);
-  } else if (!fresh && !imaged_has (&fl->imaged, b->blk)) {
+  } else if (!fresh && needs_image (fl, b)) {
     if (!SABOTAGE (no_undo))
       (void) undo_image (fl, b, false);
   }
@@ -459,6 +481,7 @@ flush_create (const struct flush_config *config, struct flush **flp)
   fl->ring_blocks = root->ring_blocks;
   memcpy (fl->uuid, root->uuid, sizeof fl->uuid);
   fl->freemap_nodes = count_freemap_nodes (root);
+  fl->early_cycle = UINT64_MAX;
   flush_reserve (fl, 0);
   fl->waiters_end = &fl->waiters;
   init_locks (fl);

@@ -95,15 +95,16 @@ read_again (struct check *c)
   return err ? EIO : 0;
 }
 
-/* Memory that is not there is no fault of the media. */
+/* Was it for want of memory that recovery took an overlay's write to have
+ * failed?  That says nothing about the store.
+ */
 static bool
-is_starved (struct check *c)
+starved (const struct check *c)
 {
-  bool starved = false;
-
   for (unsigned i = 0; i < c->nr_volumes; i++)
-    starved |= volume_overlay_starved (c->volumes[i]);
-  return starved;
+    if (volume_overlay_starved (c->volumes[i]))
+      return true;
+  return false;
 }
 
 /* Recovery has come to its end if nothing is left to be redone: what comes
@@ -119,7 +120,7 @@ recover (struct check *c)
   if (err)
     return err;
   why = check_recover (c);
-  if (why == ENOMEM || is_starved (c))
+  if (why == ENOMEM || (why != 0 && starved (c)))
     return ENOMEM;
   err = read_again (c);
   if (err == 0)
@@ -154,6 +155,11 @@ check_log (struct check *c)
   staged = !c->report->closed && look_at_staging (c);
   if (look.wrong != NULL && !staged) {
     tell_log (c, look.wrong_lsn, look.wrong);
+    check_note (c, "what was replied to and what maps were before is lost "
+                   "there, so that no page below could be trusted: it is not "
+                   "repaired, and no server opens the store; put back copies "
+                   "of all its volumes that are of one moment, or make it anew "
+                   "with 'farpage format --force'");
     return EUCLEAN;
   }
   if (!c->report->closed)

@@ -40,6 +40,17 @@ refuse (struct check *c, struct given *g, const struct volume *v,
   g->no_store = true;
 }
 
+/* Is that what a crash leaves that comes while a slot is written?  Slots are
+ * written in turn, so it stays only until the store is opened, and the one
+ * before it counts: no damage.
+ */
+static bool
+is_cut_off (const struct disk_super *best, unsigned slot, const char *why)
+{
+  return slot == super_next_slot (best) &&
+         (why == super_wrong_crc || why == super_unread);
+}
+
 static void
 tell_slots (struct check *c, struct given *g, unsigned i)
 {
@@ -50,6 +61,13 @@ tell_slots (struct check *c, struct given *g, unsigned i)
 
     if (g->errors[i][slot] == NULL)
       continue;
+    if (g->good[i] && is_cut_off (&g->best[i], slot, g->errors[i][slot])) {
+      check_note (c,
+                  "%s: superblock slot %u is not whole: its write was cut off "
+                  "(the next superblock goes there, and nothing is lost)",
+                  v->name, slot);
+      continue;
+    }
     at.volume = v;
     at.blk = super_slot_block (v->size_bytes / DISK_BLOCK_BYTES, slot);
     at.repair = g->good[i] ? "is written anew" : NULL;
@@ -94,6 +112,10 @@ look_at_volume (struct check *c, struct given *g, unsigned i)
     refuse (c, g, v,
             "has features that this farpage does not know (use a "
             "newer one)");
+  else if (err == 0 && g->best[i].ro_compat != 0 && c->fix)
+    refuse (c, g, v,
+            "has features that this farpage does not know: it can be looked "
+            "at, and not repaired (use a newer one)");
 }
 
 /* The volume that others are compared with: the root, if it is there. */
@@ -190,15 +212,18 @@ join (struct check *c, struct given *g)
 static int
 finish (struct check *c, const struct given *g)
 {
+  uint64_t ro_compat = 0;
+
   for (unsigned i = 0; i < g->nr; i++)
     if (!g->good[i])
       return EUCLEAN;
   c->nr_volumes = g->nr;
   for (unsigned i = 0; i < g->nr; i++) {
+    ro_compat |= g->best[i].ro_compat;
     c->volumes[i] = c->bare[i];
     c->report->nr_blocks += c->root.members[i].nr_blocks;
   }
-  if (c->root.ro_compat != 0)
+  if (ro_compat != 0)
     check_note (c, "the store has features that this farpage does not know: "
                    "what they mean is not looked at");
   return 0;

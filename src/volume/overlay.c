@@ -54,7 +54,7 @@ struct overlay {
   struct slot *slots; /* [lock] */
   uint64_t nr_slots;  /* [lock] power of two */
   uint64_t nr_used;   /* [lock] */
-  bool starved;       /* [lock] a write has found no memory */
+  bool starved;       /* [lock] a write found no memory */
 };
 
 static struct overlay *
@@ -103,13 +103,17 @@ place_locked (struct overlay *o, uint64_t blk)
   if (s->page != NULL)
     return s->page;
   if (4 * (o->nr_used + 1) > 3 * o->nr_slots) {
-    if (grow_locked (o) != 0)
+    if (grow_locked (o) != 0) {
+      o->starved = true;
       return NULL;
+    }
     s = slot_find (o->slots, o->nr_slots, blk);
   }
   s->page = malloc (PAGE_BYTES);
-  if (s->page == NULL)
+  if (s->page == NULL) {
+    o->starved = true;
     return NULL;
+  }
   s->blk = blk;
   o->nr_used++;
   return s->page;
@@ -313,7 +317,6 @@ volume_overlay_starved (struct volume *v)
 {
   struct overlay *o = overlay_of (v);
 
-  assert (v->ops == &overlay_ops);
   LOCK_SCOPE (&o->lock);
   return o->starved;
 }

@@ -207,13 +207,13 @@ extern int volume_open_overlay (struct volume *inner, struct volume **vp);
 /* Forget what was written to it, and give inner back. */
 extern struct volume *volume_overlay_detach (struct volume *v);
 
-/* A write to it has found no memory since it was opened. */
-extern bool volume_overlay_starved (struct volume *v);
-
 /* How many blocks (PAGE_BYTES) were written to it; to blks[], if not NULL, in
  * no order.  Nobody is at work.
  */
 extern uint64_t volume_overlay_blocks (struct volume *v, uint64_t *blks);
+
+/* Has a write failed for want of memory?  Above it that is a medium's error. */
+extern bool volume_overlay_starved (struct volume *v);
 
 /* A size in bytes below which a volume is refused: one stripe. */
 #define VOLUME_BYTES_MIN (32 * PAGE_BYTES)

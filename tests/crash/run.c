@@ -517,10 +517,12 @@ void
 run_world (const struct run_config *config, const struct world *w,
            struct run *run)
 {
-  /* No two runs of a chain draw the same: instances would be the same. */
-  struct sim_config sim = { .seed = config->seed,
-                            .random_seed =
-                                (uint64_t) w->next_life << 8 | w->depth };
+  /* Nothing that is drawn may come again: names of lives, say. */
+  struct sim_config sim = {
+    .seed = config->seed,
+    .random_seed =
+        hash_add (w->depth, (uint64_t) w->next_life << 16 | w->next_token),
+  };
   struct bench b = { .config = config, .world = w, .run = run };
   enum sim_end end;
 

@@ -270,7 +270,7 @@ const struct subject store_subject = { .name = "store",
                                        .open = open_staged,
                                        REAL };
 const struct subject plain_subject = { .name = "plain",
-                                       .nr_blocks = { 208, 64 },
+                                       .nr_blocks = { 176, 48 },
                                        .nr_bases = 3,
                                        .fills = true,
                                        .open = open_plain,

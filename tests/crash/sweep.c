@@ -181,12 +181,10 @@ sweep_end (struct sweep *s)
     world_free (&s->base[i]);
 }
 
-const struct world *
-sweep_base_for_faults (const struct sweep *s)
+unsigned
+sweep_bases_for_long (const struct subject *subject)
 {
-  unsigned last = s->x.subject->nr_bases - 1;
-
-  return &s->base[last < BASE_FAULTS ? last : BASE_FAULTS];
+  return subject->nr_bases < BASES_LONG ? subject->nr_bases : BASES_LONG;
 }
 
 bool
@@ -353,6 +351,8 @@ sweep_run (struct sweep *s)
       return false;
     draw (s, &rng, 4 + (unsigned) rng_below (&rng, SEQUENCE_MAX - 3));
     if (!try_drawn (s))
+      return false;
+    if (s->meanwhile != NULL && !s->meanwhile (s->arg))
       return false;
   }
 }

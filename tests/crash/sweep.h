@@ -14,8 +14,8 @@
  * fit into half of the buffers; and two that have so many that a few writes
  * find none free.
  */
-#define BASES       4u
-#define BASE_FAULTS 2u /* for faults of media, which fill a store */
+#define BASES      4u
+#define BASES_LONG 3u /* these have room for many requests more */
 
 struct sweep {
   struct explore x;
@@ -25,6 +25,9 @@ struct sweep {
   unsigned whole;          /* all of this length, also after the deadline */
   unsigned points_max;     /* of a drawn sequence; 0: all */
   unsigned part, nr_parts; /* this process does each nr_parts-th sequence */
+  /* Called between sequences; false: it has failed.  May be NULL. */
+  bool (*meanwhile) (void *arg);
+  void *arg;
   /* The sequence that failed, or is tried. */
   struct op ops[SEQUENCE_MAX];
   unsigned nr_ops, base_nr;
@@ -51,7 +54,8 @@ extern void sweep_print_path (const struct sweep *s, char *text, size_t bytes);
 extern int sweep_parse_path (struct crash path[DEPTH_MAX], unsigned *nr,
                              const char *text);
 
-extern const struct world *sweep_base_for_faults (const struct sweep *s);
+/* How many of the bases leave room for hundreds of requests. */
+extern unsigned sweep_bases_for_long (const struct subject *subject);
 
 /* Sequences of n operations, from all bases. */
 extern uint64_t sweep_how_many (const struct subject *subject, unsigned n);

@@ -24,7 +24,7 @@ case_ ()                        # WHAT STATUS
 case_ "the toy passes" $?
 head -n 4 "$work/out"
 ./crash --subject toy --seconds 20 --faults >"$work/out" 2>&1
-[ $? -eq 1 ] && grep -qE '^FAIL: (lost|misdirected|stale|bit)' "$work/out"
+[ $? -eq 1 ] && grep -qE '^FAIL: (lost|misdirected|stale|bit|flush)' "$work/out"
 case_ "the toy serves what lying media give" $?
 
 for i in 1 2; do
@@ -32,7 +32,7 @@ for i in 1 2; do
     sed -E 's/ openings .*//' >"$work/same$i"
 done
 cat "$work/same1" >"$work/out"
-grep -qE 'length 1: ([0-9]+) of \1,' "$work/out"
+grep -qE 'length 1: ([0-9]{2,}) of \1,' "$work/out"
 case_ "every sequence of one operation is tried" $?
 cmp "$work/same1" "$work/same2" >>"$work/out"
 case_ "a seed says all" $?
