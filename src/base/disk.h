@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Every structure that farpage puts on a medium, and nothing else.
+/* Every structure that farpage puts on a medium or into an undo file, and
+ * nothing else.
  *
  * All numbers are little-endian, spare bytes are zero and checked.  The CRC is
  * the last field of every 4096-byte structure and covers all bytes before it.
@@ -283,5 +284,36 @@ struct disk_rec {
 };
 
 _Static_assert(sizeof (struct disk_rec) == 40, "record size");
+
+/* ---- undo files: what a repair has overwritten; no part of a store ----
+ *
+ *   | head (4096) | record | block (4096) | record | block | ...
+ */
+
+#define DISK_UNDO_MAGIC   "FARPAGEU"
+#define DISK_UNDO_VERSION 1
+
+struct disk_undo {
+  uint8_t magic[8]; /* DISK_UNDO_MAGIC, no zero at the end */
+  uint32_t version, nr_volumes;
+  uint8_t uuid[DISK_UUID_BYTES]; /* of the store */
+  uint64_t nr_records;
+  uint64_t nr_blocks[DISK_VOLUMES]; /* of each volume */
+  uint8_t spare[DISK_CRC_OFF - 40 - 8 * DISK_VOLUMES];
+  uint32_t crc;
+};
+
+struct disk_undo_rec {
+  uint64_t number; /* 0, 1, .. */
+  uint64_t blk;    /* with its volume's number */
+  uint32_t data_crc;
+  uint32_t unread; /* 1: it could not be read: nothing to put back */
+  uint32_t spare;
+  uint32_t crc; /* of the bytes before it */
+  /* The block's 4096 bytes. */
+};
+
+_Static_assert(sizeof (struct disk_undo) == DISK_BLOCK_BYTES, "undo head");
+_Static_assert(sizeof (struct disk_undo_rec) == 32, "undo record");
 
 #endif /* FARPAGE_DISK_H */

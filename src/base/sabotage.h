@@ -45,10 +45,8 @@
   X (read_old_image, "recovery reads a node it has written from its place")    \
   X (forget_images, "nodes that recovery has not changed are put back")        \
   X (early_before_log, "recovery writes a node when its image is durable")     \
-  X (free_meta_early, "a map block is free when its cycle has retired")
-
-/* The last ones are not noticed within a minute yet. */
-#define SABOTAGES_SELDOM 1u
+  X (free_meta_early, "a map block is free when its cycle has retired")        \
+  X (free_ring_early, "the ring is free when the superblock drops it")
 
 #ifdef FARPAGE_SABOTAGE
 #define SABOTAGE_ENUM(name, rule) SABOTAGE_##name,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Dirty buffers: a list for each type.  See buf.h and buf.c.
  *
- *   buf_list_add_locked --> first .. last --bufs_take--> running --buf_written
+ *   buf_list_add_locked --> first .. last --bufs_take--> running --bufs_written
  *
  * I1. A buffer is pinned while it is dirty or running: nr_pinned counts it
  *     once, though META may be both.
@@ -11,7 +11,8 @@
  * Locks: one list's at a time.
  *
  * Not done: keeping the lists in the order of blocks, as a list is taken in
- * large pieces, and those are sorted.
+ * large pieces, and those are sorted.  qsort (): it may ask for memory, and
+ * what is dirty must be written when there is none, too.
  */
 
 #include <config.h>
@@ -20,7 +21,6 @@
 #include "sabotage.h"
 
 #include <assert.h>
-#include <stdlib.h>
 
 /* ---- lists ---- */
 
@@ -114,13 +114,45 @@ buf_meta_dirty (struct bufs *bs, struct buf *b)
 
 /* ---- writing ---- */
 
-static int
-compare_blk (const void *a, const void *b)
+/* b goes into the heap that begins at top, which has nothing there: the place
+ * goes down to a leaf, by the greater children, and up again to where b
+ * belongs, which is not far.
+ */
+static void
+sift (struct buf **heap, unsigned top, unsigned nr, struct buf *b)
 {
-  uint64_t x = (*(struct buf *const *) a)->blk;
-  uint64_t y = (*(struct buf *const *) b)->blk;
+  unsigned i = top, child;
 
-  return x < y ? -1 : x > y;
+  for (; (child = 2 * i + 2) < nr; i = child) {
+    child -= heap[child]->blk < heap[child - 1]->blk;
+    heap[i] = heap[child];
+  }
+  if (child == nr) {
+    heap[i] = heap[nr - 1];
+    i = nr - 1;
+  }
+  for (; i > top && heap[(i - 1) / 2]->blk < b->blk; i = (i - 1) / 2)
+    heap[i] = heap[(i - 1) / 2];
+  heap[i] = b;
+}
+
+void
+bufs_sort (struct buf **to, unsigned nr)
+{
+  unsigned i = 1;
+
+  while (i < nr && to[i - 1]->blk <= to[i]->blk)
+    i++;
+  if (i >= nr)
+    return;
+  for (i = nr / 2; i-- > 0;)
+    sift (to, i, nr, to[i]);
+  for (i = nr - 1; i > 0; i--) {
+    struct buf *b = to[i];
+
+    to[i] = to[0];
+    sift (to, 0, i, b);
+  }
 }
 
 unsigned
@@ -143,28 +175,34 @@ bufs_take (struct bufs *bs, enum buf_type type, struct buf **to, unsigned max)
   l->nr_running += nr;
   l->woken = false;
   lock_release (&l->lock);
-  if (type == BUF_DATA && nr > 1)
-    qsort (to, nr, sizeof (struct buf *), compare_blk);
+  if (type == BUF_DATA)
+    bufs_sort (to, nr);
   return nr;
 }
 
 void
-buf_written (struct bufs *bs, struct buf *b)
+bufs_written (struct bufs *bs, struct buf *const *bufs, unsigned nr)
 {
-  struct buf_list *l = &bs->lists[b->type];
+  struct buf_list *l = &bs->lists[bufs[0]->type];
   bool wake;
 
-  buf_untag (bs, b);
+  for (unsigned i = 0; i < nr; i++)
+    buf_untag (bs, bufs[i]);
   lock_acquire (&l->lock);
-  assert (b->flags & BUF_RUNNING);
-  b->flags &= ~(unsigned) BUF_RUNNING;
-  l->nr_running--;
-  if (b->flags == 0)
-    atomic_fetch_sub (&l->nr_pinned, 1);
+  for (unsigned i = 0; i < nr; i++) {
+    struct buf *b = bufs[i];
+
+    assert (b->type == bufs[0]->type && (b->flags & BUF_RUNNING));
+    b->flags &= ~(unsigned) BUF_RUNNING;
+    if (b->flags == 0)
+      atomic_fetch_sub (&l->nr_pinned, 1);
+  }
+  l->nr_running -= nr;
   buf_data_serve_locked (bs, l);
   wake = l->waiter != NULL && l->nr_running == 0 && l->nr > 0;
   lock_release (&l->lock);
   if (wake)
     buf_data_wake (bs);
-  buf_put (bs, b);
+  for (unsigned i = 0; i < nr; i++)
+    buf_put (bs, bufs[i]);
 }

@@ -87,6 +87,23 @@ take_log (struct flush *fl, uint64_t *lsn, uint64_t end, unsigned *nr)
   return 0;
 }
 
+/* Those of taken[] from one place to another that have been written. */
+static void
+tell_written (struct flush *fl, unsigned i, unsigned end)
+{
+  while (i < end) {
+    unsigned first = i;
+
+    while (i < end && fl->ios[i].error == 0)
+      /* R6: from here on the next flush is for it too. */
+      flush_mark_volume (fl, (unsigned) fl->ios[i++].volume);
+    if (i > first)
+      bufs_written (fl->bs, fl->taken + first, i - first);
+    else
+      i++;
+  }
+}
+
 /* Write nr taken buffers, of which the first nr_data are DATA. */
 static int
 write_taken (struct flush *fl, struct vbatch *batch, unsigned nr_data,
@@ -94,13 +111,8 @@ write_taken (struct flush *fl, struct vbatch *batch, unsigned nr_data,
 {
   int err = bufs_write (fl->bs, batch, fl->ios, nr);
 
-  for (unsigned i = 0; i < nr; i++) {
-    if (fl->ios[i].error != 0)
-      continue;
-    /* R6: from here on the next flush is for it too. */
-    flush_mark_volume (fl, (unsigned) fl->ios[i].volume);
-    buf_written (fl->bs, fl->taken[i]);
-  }
+  tell_written (fl, 0, nr_data);
+  tell_written (fl, nr_data, nr);
   atomic_fetch_add (&fl->bytes_data, (uint64_t) nr_data * BUF_BYTES);
   atomic_fetch_add (&fl->bytes_log, (uint64_t) (nr - nr_data) * BUF_BYTES);
   return err;

@@ -52,15 +52,6 @@ struct cut {
   struct disk_super root; /* roots as of P(n) */
 };
 
-static int
-by_blk (const void *a, const void *b)
-{
-  const struct buf *x = *(struct buf *const *) a;
-  const struct buf *y = *(struct buf *const *) b;
-
-  return x->blk < y->blk ? -1 : x->blk > y->blk;
-}
-
 /* Lock: the gate is closed. */
 static void
 take_nodes (struct flush *fl, struct cut *cut)
@@ -72,7 +63,6 @@ take_nodes (struct flush *fl, struct cut *cut)
     fl->cut[i]->cut = true;
     fl->cut[i]->fresh = false;
   }
-  qsort (fl->cut, cut->nr, sizeof *fl->cut, by_blk);
   atomic_store (&fl->cycle, cut->cycle + 1);
 }
 
@@ -96,6 +86,7 @@ make_cut (struct flush *fl, struct cut *cut)
   gate_open (fl);
   if (err)
     return fail (fl, "maps could not be brought up to date");
+  bufs_sort (fl->cut, cut->nr);
   return 0;
 }
 
@@ -112,7 +103,7 @@ copy_node (struct flush *fl, struct buf *b, uint64_t cycle, void *page)
   b->image = NULL;
   if (image == NULL) {
     buf_meta_seal (b, cycle, b->data);
-    memcpy (page, b->data, BUF_BYTES);
+    page_copy (page, b->data, 1);
   }
   b->cut = false;
   lock_release (node_lock (fl, b));
@@ -157,10 +148,12 @@ write_nodes (struct flush *fl, const struct cut *cut)
       };
     }
     err = bufs_write (fl->bs, batch, fl->cut_ios, nr);
-    for (unsigned k = 0; k < nr && err == 0; k++) {
-      flush_mark_volume (fl, (unsigned) fl->cut_ios[k].volume);
-      image_is_old (fl, fl->cut[i + k]->blk);
-      buf_written (fl->bs, fl->cut[i + k]);
+    if (err == 0) {
+      for (unsigned k = 0; k < nr; k++) {
+        flush_mark_volume (fl, (unsigned) fl->cut_ios[k].volume);
+        image_is_old (fl, fl->cut[i + k]->blk);
+      }
+      bufs_written (fl->bs, fl->cut + i, nr);
     }
     atomic_fetch_add (&fl->bytes_meta, (uint64_t) nr * BUF_BYTES);
     i += nr;
@@ -186,6 +179,7 @@ cycle_write_early (struct flush *fl)
   int err = 0;
 
   take_nodes (fl, &cut);
+  bufs_sort (fl->cut, cut.nr);
   if (!SABOTAGE (early_before_log))
     err = commit_pass_alone (fl, true, true); /* R3 */
   if (err == 0)
@@ -268,7 +262,8 @@ cycle_run (struct flush *fl)
     err = write_super (fl, &fl->cut_root, fl->cut_lsn);
   if (err)
     return err;
-  retire (fl, fl->cut_lsn, cut.cycle - 1);
+  retire (fl, SABOTAGE (free_ring_early) ? cut.lsn : fl->cut_lsn,
+          cut.cycle - 1);
   err = write_nodes (fl, &cut);
   if (err)
     return err;

@@ -82,8 +82,10 @@ struct flush {
   lock_t gate_lock;
   cond_t gate_changed; /* any of what change_begin () waits for */
   atomic_bool closed;
-  atomic_uint inside;      /* changes under way */
-  _Atomic uint64_t credit; /* nodes they may still change */
+  /* Changes under way in the low half, nodes they may still change in the
+   * high one: together, for each change touches both twice.
+   */
+  _Atomic uint64_t inside;
   atomic_uint nr_waiting;
 
   /* Cycles. */

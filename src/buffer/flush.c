@@ -99,17 +99,24 @@ has_room (struct flush *fl, uint64_t credit, unsigned inside)
          undo <= bufs_dirty_max (fl->bs, BUF_UNDO);
 }
 
+/* What one change with so many nodes adds to fl->inside. */
+static uint64_t
+one_inside (unsigned nr_nodes)
+{
+  return (uint64_t) nr_nodes << 32 | 1;
+}
+
 /* Go in, if the gate is open and there is room. */
 static bool
 try_enter (struct flush *fl, unsigned nr_nodes)
 {
-  uint64_t credit = atomic_fetch_add (&fl->credit, nr_nodes) + nr_nodes;
-  unsigned inside = atomic_fetch_add (&fl->inside, 1) + 1;
+  uint64_t one = one_inside (nr_nodes);
+  uint64_t inside = atomic_fetch_add (&fl->inside, one) + one;
 
-  if (!atomic_load (&fl->closed) && has_room (fl, credit, inside))
+  if (!atomic_load (&fl->closed) &&
+      has_room (fl, inside >> 32, (uint32_t) inside))
     return true;
-  atomic_fetch_sub (&fl->credit, nr_nodes);
-  atomic_fetch_sub (&fl->inside, 1);
+  atomic_fetch_sub (&fl->inside, one);
   return false;
 }
 
@@ -184,7 +191,7 @@ change_begin_cut (struct flush *fl, struct change *ch)
     (void) flush_written (fl, flush_tail (fl));
   else if (undo_is_half (fl))
     (void) commit_pass_alone (fl, true, false);
-  atomic_fetch_add (&fl->inside, 1);
+  atomic_fetch_add (&fl->inside, one_inside (0));
 }
 
 bool
@@ -198,8 +205,7 @@ cycle_is_wanted (struct flush *fl)
 void
 change_end (struct flush *fl, struct change *ch)
 {
-  atomic_fetch_sub (&fl->credit, ch->nr_nodes);
-  atomic_fetch_sub (&fl->inside, 1);
+  atomic_fetch_sub (&fl->inside, one_inside (ch->nr_nodes));
   if (atomic_load (&fl->closed) || atomic_load (&fl->nr_waiting) > 0) {
     LOCK_SCOPE (&fl->gate_lock);
     cond_broadcast (&fl->gate_changed);
@@ -217,7 +223,7 @@ gate_close (struct flush *fl)
     return;
   LOCK_SCOPE (&fl->gate_lock);
   atomic_store (&fl->closed, true);
-  while (atomic_load (&fl->inside) > 0)
+  while ((uint32_t) atomic_load (&fl->inside) > 0)
     cond_wait (&fl->gate_changed, &fl->gate_lock);
 }
 

@@ -40,10 +40,12 @@
 #include "log.h"
 #include "sabotage.h"
 
+#ifndef NOTED_FOLD                         /* the simulator folds sooner */
 #define NOTED_FOLD (FREEMAP_NOTED_MAX / 4) /* more: fold before entering */
-#define FOLD_NOTES 4096u                   /* in one change, at most */
-#define FOLD_BATCH 64u                     /* notes looked at under one lock */
-#define FOLD_OPEN  8u                      /* leaves kept in hand */
+#endif
+#define FOLD_NOTES 4096u /* in one change, at most */
+#define FOLD_BATCH 64u   /* notes looked at under one lock */
+#define FOLD_OPEN  8u    /* leaves kept in hand */
 #define MERGE_BACK 8u
 #define LOAD_NOTES 256u
 #define NOTE_USED  (UINT64_C (1) << 63) /* in blk */

@@ -39,10 +39,14 @@
 #include "log.h"
 #include "sabotage.h"
 
-#define DATA_RUNS   65536u
-#define META_RUNS   32768u
-#define META_WAIT   (META_RUNS / 2) /* more wait for cycles */
-#define BATCH       64u             /* runs freed between two looks */
+#ifndef DATA_RUNS /* the simulator has fewer */
+#define DATA_RUNS 65536u
+#endif
+#define META_RUNS 32768u
+#ifndef META_WAIT                 /* the simulator waits for less */
+#define META_WAIT (META_RUNS / 2) /* more wait for cycles */
+#endif
+#define BATCH       64u /* runs freed between two looks */
 #define FULL_NAP_NS (100 * NS_PER_MS)
 
 struct parked_run {

@@ -70,10 +70,12 @@ struct check {
   uint8_t *owned[DISK_VOLUMES], *node[DISK_VOLUMES];
   struct check_twice *twice; /* rising once PASS_LOOK is over */
   uint64_t nr_twice;
+  bool no_memory; /* for twice: told by check_twice () */
 
   struct check_object *objects;
   uint64_t nr_objects, max_objects;
   bool maps_broken; /* some blocks' owners are not known */
+  bool entry_noted; /* what to do about bad entries was told */
 
   struct disk_node *nodes; /* a buffer a level */
   struct check_data *data;

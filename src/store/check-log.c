@@ -95,6 +95,18 @@ read_again (struct check *c)
   return err ? EIO : 0;
 }
 
+/* Was it for want of memory that recovery took an overlay's write to have
+ * failed?  That says nothing about the store.
+ */
+static bool
+starved (const struct check *c)
+{
+  for (unsigned i = 0; i < c->nr_volumes; i++)
+    if (volume_overlay_starved (c->volumes[i]))
+      return true;
+  return false;
+}
+
 /* Recovery has come to its end if nothing is left to be redone: what comes
  * after it in durable_open () is judged by the phases to come, and better.
  */
@@ -108,8 +120,8 @@ recover (struct check *c)
   if (err)
     return err;
   why = check_recover (c);
-  if (why == ENOMEM)
-    return why;
+  if (why == ENOMEM || (why != 0 && starved (c)))
+    return ENOMEM;
   err = read_again (c);
   if (err == 0)
     err = recover_look (c->volumes[0], &c->root, &look);
@@ -143,6 +155,11 @@ check_log (struct check *c)
   staged = !c->report->closed && look_at_staging (c);
   if (look.wrong != NULL && !staged) {
     tell_log (c, look.wrong_lsn, look.wrong);
+    check_note (c, "what was replied to and what maps were before is lost "
+                   "there, so that no page below could be trusted: it is not "
+                   "repaired, and no server opens the store; put back copies "
+                   "of all its volumes that are of one moment, or make it anew "
+                   "with 'farpage format --force'");
     return EUCLEAN;
   }
   if (!c->report->closed)

@@ -93,7 +93,10 @@ add_twice (struct check *c, uint64_t blk)
 {
   if (c->twice == NULL)
     c->twice = calloc (CHECK_TWICE_MAX, sizeof *c->twice);
-  if (c->twice == NULL || c->nr_twice == CHECK_TWICE_MAX) {
+  c->no_memory |= c->twice == NULL;
+  if (c->no_memory)
+    return;
+  if (c->nr_twice == CHECK_TWICE_MAX) {
     struct check_place at = CHECK_NOWHERE;
 
     at.blk = blk;
@@ -223,6 +226,8 @@ check_twice (struct check *c, int (*again) (struct check *c))
 {
   int err;
 
+  if (c->no_memory)
+    return ENOMEM;
   if (c->nr_twice == 0)
     return 0;
   sort_twice (c);

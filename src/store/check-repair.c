@@ -18,8 +18,11 @@
  * I3. No page is made up: what is lost stays in the map, as an error, unless
  *     lose_pages was said.
  *
- * Deliberately not done: a log with a hole in it, or an object table that
- * cannot be read, are not repaired; there is nothing to do it from.
+ * Deliberately not done: a log with a hole in it, an object table that cannot
+ * be read, entries of it that make no sense, are not repaired.  Behind a hole
+ * no node can be trusted to be of the same moment as its neighbours, so every
+ * page would be a guess; a disk whose entry is lost has neither name nor size.
+ * Notes say what the operator can do.
  */
 
 #include <config.h>

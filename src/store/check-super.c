@@ -112,6 +112,10 @@ look_at_volume (struct check *c, struct given *g, unsigned i)
     refuse (c, g, v,
             "has features that this farpage does not know (use a "
             "newer one)");
+  else if (err == 0 && g->best[i].ro_compat != 0 && c->fix)
+    refuse (c, g, v,
+            "has features that this farpage does not know: it can be looked "
+            "at, and not repaired (use a newer one)");
 }
 
 /* The volume that others are compared with: the root, if it is there. */
@@ -208,15 +212,18 @@ join (struct check *c, struct given *g)
 static int
 finish (struct check *c, const struct given *g)
 {
+  uint64_t ro_compat = 0;
+
   for (unsigned i = 0; i < g->nr; i++)
     if (!g->good[i])
       return EUCLEAN;
   c->nr_volumes = g->nr;
   for (unsigned i = 0; i < g->nr; i++) {
+    ro_compat |= g->best[i].ro_compat;
     c->volumes[i] = c->bare[i];
     c->report->nr_blocks += c->root.members[i].nr_blocks;
   }
-  if (c->root.ro_compat != 0)
+  if (ro_compat != 0)
     check_note (c, "the store has features that this farpage does not know: "
                    "what they mean is not looked at");
   return 0;

@@ -5,6 +5,11 @@
  * against each other: ids, names and instances are one object's alone.  An
  * entry that says nothing sure of its map (id, size, height) has its map not
  * looked at; its blocks' owners are not known then.
+ *
+ * Repaired is what loses nothing and needs no guess: the younger of two objects
+ * with one name gets another name, of two with one instance another instance;
+ * counts.  What an entry or a node of the table was before it became what it is
+ * cannot be known, and what to do then is told.
  */
 
 #include <config.h>
@@ -16,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "env.h"
 #include "objtable.h"
 #include "store-impl.h"
 
@@ -31,7 +37,7 @@ name_error (const struct disk_object *e)
   char name[sizeof e->name + 1] = { 0 };
   const char *id = name;
 
-  if (e->name_bytes > sizeof e->name)
+  if (e->name_bytes >= sizeof e->name)
     return "its name is too long";
   if (!check_all_zero (e->name + e->name_bytes,
                        sizeof e->name - e->name_bytes) ||
@@ -95,16 +101,24 @@ show_name (const struct disk_object *e)
 }
 
 static void
-tell (struct check *c, uint64_t place, const struct disk_object *e,
-      enum check_kind kind, const char *what)
+tell_repair (struct check *c, uint64_t place, const struct disk_object *e,
+             enum check_kind kind, const char *what, const char *repair)
 {
   struct check_place at = CHECK_NOWHERE;
   char *name = show_name (e);
 
   at.tree = DISK_TREE_TABLE;
+  at.repair = repair;
   check_tell (c, kind, &at, "place %" PRIu64 ", '%s' (%#" PRIx64 "): %s", place,
               name != NULL ? name : "", e->id, what);
   free (name);
+}
+
+static void
+tell (struct check *c, uint64_t place, const struct disk_object *e,
+      enum check_kind kind, const char *what)
+{
+  tell_repair (c, place, e, kind, what, NULL);
 }
 
 static int
@@ -131,6 +145,18 @@ keep (struct check *c, uint64_t place, const struct disk_object *e)
   return 0;
 }
 
+/* Once, after the first of them. */
+static void
+note_entry (struct check *c)
+{
+  if (!c->entry_noted)
+    check_note (c, "what an entry of the table was cannot be known from what "
+                   "it is now, so it is not repaired, and no server opens the "
+                   "store: put back copies of all its volumes that are of one "
+                   "moment");
+  c->entry_noted = true;
+}
+
 static bool
 judge_entry (struct check *c, uint64_t place, const struct disk_object *e)
 {
@@ -140,12 +166,15 @@ judge_entry (struct check *c, uint64_t place, const struct disk_object *e)
     why = "lies behind the last";
   if (why != NULL) {
     tell (c, place, e, CHECK_OBJECT, why);
+    note_entry (c);
     c->maps_broken = true;
     return false;
   }
   why = entry_error (e);
-  if (why != NULL)
+  if (why != NULL) {
     tell (c, place, e, CHECK_OBJECT, why);
+    note_entry (c);
+  }
   return true;
 }
 
@@ -242,21 +271,83 @@ by_instance (const void *a, const void *b)
                  sizeof x->entry.instance);
 }
 
+/* Its id behind its name: nobody else has that. */
+static void
+rename_object (struct disk_object *e)
+{
+  uint32_t len = (uint32_t) min_u64 (e->name_bytes, sizeof e->name);
+  char suffix[24];
+  uint32_t n = (uint32_t) snprintf (suffix, sizeof suffix, ".%" PRIx64, e->id);
+
+  if (len > OBJECT_NAME_MAX - n) {
+    len = OBJECT_NAME_MAX - n;
+    while (len > 0 && (e->name[len] & 0xc0) == 0x80) /* within a character */
+      len--;
+  }
+  memset (e->name + len, 0, sizeof e->name - len);
+  memcpy (e->name + len, suffix, n);
+  e->name_bytes = len + n;
+}
+
+static void
+renew_instance (struct disk_object *e)
+{
+  env_random (e->instance, sizeof e->instance);
+}
+
+/* What two objects may not have in common, and what makes the younger one
+ * differ.
+ */
+struct same {
+  int (*order) (const void *, const void *);
+  void (*change) (struct disk_object *e);
+  const char *what, *repair;
+};
+static const struct same same_name = { by_name, rename_object,
+                                       "another object has its name",
+                                       "its id is put behind its name" };
+static const struct same same_instance = { by_instance, renew_instance,
+                                           "another object has its instance",
+                                           "it gets a new one" };
+
+/* Of those that are the same, the one with the lowest id stays as it is. */
+static void
+part (struct check *c, const struct same *same, struct check_object **by,
+      uint64_t nr)
+{
+  struct check_object *first = by[0];
+
+  for (uint64_t i = 1; i < nr; i++)
+    if (by[i]->entry.id < first->entry.id)
+      first = by[i];
+  for (uint64_t i = 0; i < nr; i++) {
+    const char *repair = by[i]->twin ? NULL : same->repair;
+
+    if (by[i] == first)
+      continue;
+    tell_repair (c, by[i]->place, &by[i]->entry, CHECK_OBJECT, same->what,
+                 repair);
+    if (c->fix && repair != NULL)
+      same->change (&by[i]->entry);
+  }
+}
+
 /* Objects that are removed may share a name with the one that came next. */
 static void
-find_same (struct check *c, struct check_object **by,
-           int (*order) (const void *, const void *), const char *what)
+find_same (struct check *c, struct check_object **by, const struct same *same)
 {
-  uint64_t nr = 0;
+  uint64_t nr = 0, end;
 
   for (uint64_t i = 0; i < c->nr_objects; i++)
     if (c->objects[i].entry.state == DISK_OBJECT_LIVE)
       by[nr++] = &c->objects[i];
   if (nr > 0)
-    qsort (by, nr, sizeof *by, order);
-  for (uint64_t i = 1; i < nr; i++)
-    if (order (&by[i - 1], &by[i]) == 0)
-      tell (c, by[i]->place, &by[i]->entry, CHECK_OBJECT, what);
+    qsort (by, nr, sizeof *by, same->order);
+  for (uint64_t i = 0; i < nr; i = end) {
+    for (end = i + 1; end < nr && same->order (&by[i], &by[end]) == 0;)
+      end++;
+    part (c, same, by + i, end - i);
+  }
 }
 
 static int
@@ -276,9 +367,10 @@ compare_objects (struct check *c)
       c->maps_broken = true;
       tell (c, c->objects[i].place, &c->objects[i].entry, CHECK_OBJECT,
             "another object has its id");
+      note_entry (c);
     }
-  find_same (c, by, by_name, "another object has its name");
-  find_same (c, by, by_instance, "another object has its instance");
+  find_same (c, by, &same_name);
+  find_same (c, by, &same_instance);
   free (by);
   return 0;
 }
@@ -326,6 +418,11 @@ check_table (struct check *c)
     err = wrong;
   if (err || c->pass != PASS_LOOK)
     return err;
+  if (w.broken)
+    check_note (c, "disks below a node of the table that is not good cannot "
+                   "be brought back, and no server opens the store: put back "
+                   "copies of all its volumes that are of one moment, or make "
+                   "it anew with 'farpage format --force'");
   c->maps_broken |= w.broken;
   c->report->nr_nodes += w.nr_nodes;
   c->report->nr_objects = c->nr_objects;

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Undo files: what blocks held before a repair overwrote them, and the way
- * back.
- *
- *   head (4096) | record, block (4096) | record, block | ...
+ * back.  base/disk.h has the structures.
  *
  * A file counts only as a whole: as many records as its head says, each with
  * the right CRCs.  It belongs to a store by its uuid and its volumes' sizes.
@@ -30,30 +28,6 @@
 #include "crc32c.h"
 #include "log.h"
 
-#define UNDO_MAGIC   "FARPAGEU"
-#define UNDO_VERSION 1
-
-struct undo_head {
-  uint8_t magic[8]; /* UNDO_MAGIC, no zero at the end */
-  uint32_t version, nr_volumes;
-  uint8_t uuid[DISK_UUID_BYTES]; /* of the store */
-  uint64_t nr_records;
-  uint64_t nr_blocks[DISK_VOLUMES]; /* of each volume */
-  uint8_t spare[DISK_CRC_OFF - 40 - 8 * DISK_VOLUMES];
-  uint32_t crc;
-};
-_Static_assert(sizeof (struct undo_head) == DISK_BLOCK_BYTES, "undo head");
-
-struct undo_rec {
-  uint64_t number; /* 0, 1, .. */
-  uint64_t blk;    /* with its volume's number */
-  uint32_t data_crc;
-  uint32_t unread; /* 1: it could not be read: nothing to put back */
-  uint32_t spare;
-  uint32_t crc; /* of the bytes before it */
-};
-_Static_assert(sizeof (struct undo_rec) == 32, "undo record");
-
 /* ---- writing ---- */
 
 static int
@@ -67,11 +41,11 @@ put (FILE *fp, const void *buf, size_t bytes)
 static int
 put_head (struct check *c, FILE *fp, uint64_t nr)
 {
-  struct undo_head head = { .version = UNDO_VERSION,
+  struct disk_undo head = { .version = DISK_UNDO_VERSION,
                             .nr_volumes = c->nr_volumes,
                             .nr_records = nr };
 
-  memcpy (head.magic, UNDO_MAGIC, sizeof head.magic);
+  memcpy (head.magic, DISK_UNDO_MAGIC, sizeof head.magic);
   memcpy (head.uuid, c->root.uuid, sizeof head.uuid);
   for (unsigned i = 0; i < c->nr_volumes; i++)
     head.nr_blocks[i] = c->root.members[i].nr_blocks;
@@ -83,7 +57,7 @@ static int
 put_block (struct check *c, FILE *fp, uint64_t number, uint64_t blk)
 {
   struct disk_node *page = &c->nodes[0];
-  struct undo_rec rec = { .number = number, .blk = blk };
+  struct disk_undo_rec rec = { .number = number, .blk = blk };
   int err;
 
   if (volume_read (c->bare[blkno_volume (blk)],
@@ -93,7 +67,7 @@ put_block (struct check *c, FILE *fp, uint64_t number, uint64_t blk)
     rec.unread = 1;
   }
   rec.data_crc = crc32c (0, page, sizeof *page);
-  rec.crc = crc32c (0, &rec, offsetof (struct undo_rec, crc));
+  rec.crc = crc32c (0, &rec, offsetof (struct disk_undo_rec, crc));
   err = put (fp, &rec, sizeof rec);
   return err ? err : put (fp, page, sizeof *page);
 }
@@ -158,7 +132,7 @@ check_undo_write (struct check *c, const char *path, const uint64_t *blks,
 struct restore {
   const char *path;
   FILE *fp;
-  struct undo_head head;
+  struct disk_undo head;
   struct volume *volumes[DISK_VOLUMES]; /* by number */
   uint8_t *page;
 };
@@ -173,22 +147,23 @@ refuse (const struct restore *r, int err, const char *why)
 static int
 get_head (struct restore *r)
 {
-  const struct undo_head *h = &r->head;
+  const struct disk_undo *h = &r->head;
 
   if (fread (&r->head, 1, sizeof r->head, r->fp) != sizeof r->head ||
-      memcmp (h->magic, UNDO_MAGIC, sizeof h->magic) != 0)
+      memcmp (h->magic, DISK_UNDO_MAGIC, sizeof h->magic) != 0)
     return refuse (r, EINVAL, "is no undo file");
   if (h->crc != crc32c (0, h, DISK_CRC_OFF))
     return refuse (r, EUCLEAN, "is damaged");
-  if (h->version != UNDO_VERSION || h->nr_volumes == 0 ||
-      h->nr_volumes > DISK_VOLUMES)
+  if (h->version != DISK_UNDO_VERSION || h->nr_volumes == 0 ||
+      h->nr_volumes > DISK_VOLUMES ||
+      !check_all_zero (h->spare, sizeof h->spare))
     return refuse (r, EINVAL, "was made by another version of farpage");
   return 0;
 }
 
 /* The next record, its block in r->page. */
 static int
-get_block (struct restore *r, uint64_t number, struct undo_rec *rec)
+get_block (struct restore *r, uint64_t number, struct disk_undo_rec *rec)
 {
   unsigned volume;
 
@@ -196,9 +171,9 @@ get_block (struct restore *r, uint64_t number, struct undo_rec *rec)
       fread (r->page, 1, DISK_BLOCK_BYTES, r->fp) != DISK_BLOCK_BYTES)
     return refuse (r, EUCLEAN, "is cut off");
   volume = blkno_volume (rec->blk);
-  if (rec->crc != crc32c (0, rec, offsetof (struct undo_rec, crc)) ||
-      rec->number != number || rec->blk >> 60 != 0 ||
-      volume >= r->head.nr_volumes ||
+  if (rec->crc != crc32c (0, rec, offsetof (struct disk_undo_rec, crc)) ||
+      rec->number != number || rec->blk >> 60 != 0 || rec->unread > 1 ||
+      rec->spare != 0 || volume >= r->head.nr_volumes ||
       blkno_place (rec->blk) >= r->head.nr_blocks[volume] ||
       rec->data_crc != crc32c (0, r->page, DISK_BLOCK_BYTES))
     return refuse (r, EUCLEAN, "is damaged");
@@ -208,7 +183,7 @@ get_block (struct restore *r, uint64_t number, struct undo_rec *rec)
 static int
 verify (struct restore *r)
 {
-  struct undo_rec rec;
+  struct disk_undo_rec rec;
   int err = 0;
 
   for (uint64_t i = 0; i < r->head.nr_records && err == 0; i++)
@@ -255,7 +230,7 @@ turn_of (const struct restore *r, uint64_t blk)
 static int
 put_back (struct restore *r, unsigned turn, uint64_t *nr)
 {
-  struct undo_rec rec;
+  struct disk_undo_rec rec;
   int err = 0;
 
   if (fseeko (r->fp, sizeof r->head, SEEK_SET) != 0)

@@ -224,9 +224,11 @@ check_read (struct check *c, uint64_t blk, void *to)
 int
 check_write (struct check *c, uint64_t blk, const void *from)
 {
-  return volume_write (c->volumes[blkno_volume (blk)],
-                       blkno_place (blk) * DISK_BLOCK_BYTES, from,
-                       DISK_BLOCK_BYTES);
+  struct volume *v = c->volumes[blkno_volume (blk)];
+  int err = volume_write (v, blkno_place (blk) * DISK_BLOCK_BYTES, from,
+                          DISK_BLOCK_BYTES);
+
+  return err != 0 && c->overlaid && volume_overlay_starved (v) ? ENOMEM : err;
 }
 
 /* ---- the phases ---- */

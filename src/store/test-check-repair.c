@@ -260,9 +260,26 @@ bad_twice (struct rig *t)
   return true;
 }
 
+static struct disk_object *
+entries (struct rig *t)
+{
+  return ((struct disk_table *) get (t, t->m.table[0])->body)->object;
+}
+
+static bool
+bad_same (struct rig *t)
+{
+  struct disk_object *e = entries (t);
+
+  e[2].name[0] = 'a';
+  memcpy (e[2].instance, e[0].instance, sizeof e[2].instance);
+  put (t);
+  return false;
+}
+
 static bool (*const damages[]) (struct rig *t) = {
   bad_slots, bad_counts,  bad_bits,  bad_freemap, bad_leaf,
-  bad_inner, bad_pointer, bad_entry, bad_twice,
+  bad_inner, bad_pointer, bad_entry, bad_twice,   bad_same,
 };
 
 static void
@@ -339,6 +356,59 @@ test_twice_keeps (void **state)
   assert_int_equal (map->word[0], swmeta_word (SWMETA_BLOCK, t->m.b_page[0]));
   expect_clean (t);
   assert_int_equal (t->found.report.nr_mapped, 11 + B_PAGES - 3);
+}
+
+/* The older one stays as it is, and a name stays a name, however long. */
+static void
+test_same (void **state)
+{
+  struct rig *t = *state;
+  struct disk_object *e;
+  char name[256];
+
+  (void) bad_same (t);
+  assert_int_equal (repair (t, false), 0);
+  found_expect (&t->found, CHECK_OBJECT, "its id is put behind its name");
+  found_expect (&t->found, CHECK_OBJECT, "it gets a new one");
+  expect_clean (t);
+  e = entries (t);
+  assert_string_equal ((char *) e[0].name, "a");
+  assert_string_equal ((char *) e[2].name, "a.1001");
+  assert_int_equal (e[2].name_bytes, 6);
+  assert_memory_not_equal (e[0].instance, e[2].instance, 16);
+  for (unsigned i = 0; i < 254; i += 2)
+    memcpy (name + i, "\xc3\xa4", 2);
+  name[254] = 'x';
+  for (unsigned i = 0; i < 3; i += 2) {
+    memcpy (e[i].name, name, 255);
+    e[i].name_bytes = 255;
+  }
+  put (t);
+  assert_int_equal (repair (t, false), 0);
+  expect_clean (t);
+  e = entries (t);
+  assert_memory_equal (e[0].name, name, 255);
+  assert_memory_equal (e[2].name, name, 250);
+  assert_memory_equal (e[2].name + 250, ".1001", 6);
+}
+
+/* What is not repaired, and what to do then. */
+static void
+test_told (void **state)
+{
+  struct rig *t = *state;
+
+  entries (t)[2].id = ID_A;
+  put (t);
+  assert_int_equal (repair (t, true), 0);
+  assert_non_null (strstr (t->found.notes, "put back copies of all its"));
+  assert_true (t->left.nr_all > 0 || t->nr_written == 0);
+  entries (t)[2].id = ID_B;
+  t->node.cycle++;
+  put (t);
+  assert_int_equal (repair (t, true), 0);
+  assert_non_null (strstr (t->found.notes, "disks below a node of the table"));
+  assert_true (t->left.nr_all > 0 || t->nr_written == 0);
 }
 
 /* Every write of a repair fails, and all after it: a second repair makes it
@@ -446,6 +516,34 @@ test_no_undo (void **state)
   assert_int_equal (check_repair (&config, &r, &report, &nr), EEXIST);
 }
 
+/* Features of a later farpage that forbid writing, on any volume. */
+static void
+test_features (void **state)
+{
+  struct rig *t = *state;
+
+  (void) bad_bits (t);
+  for (unsigned i = 0; i < t->m.nr; i++) {
+    image_take (t);
+    for (unsigned slot = 0; slot < DISK_SUPER_SLOTS; slot++) {
+      uint64_t nr_blocks = t->m.root.members[i].nr_blocks;
+      uint64_t blk = blkno_make (i, super_slot_block (nr_blocks, slot));
+      struct disk_super super;
+
+      blk_io (&t->m, VIO_READ, blk, &super);
+      super.ro_compat = 4;
+      node_seal ((struct disk_node *) &super);
+      blk_io (&t->m, VIO_WRITE, blk, &super);
+    }
+    assert_int_equal (found_run (&t->found, t->m.v, t->m.nr, true), 0);
+    assert_non_null (strstr (t->found.notes, "has features"));
+    assert_int_equal (repair (t, true), EINVAL);
+    found_expect (&t->found, CHECK_VOLUME, "and not repaired");
+    assert_int_equal (t->nr_written, 0);
+    image_put (t);
+  }
+}
+
 #define CASE(f) cmocka_unit_test_setup_teardown (f, begin, end)
 
 int
@@ -454,7 +552,8 @@ main (void)
   const struct CMUnitTest tests[] = {
     CASE (test_each),        CASE (test_all_at_once), CASE (test_keep),
     CASE (test_twice_keeps), CASE (test_interrupted), CASE (test_undo_file),
-    CASE (test_no_undo),
+    CASE (test_no_undo),     CASE (test_features),    CASE (test_same),
+    CASE (test_told),
   };
 
   return cmocka_run_group_tests (tests, NULL, NULL);

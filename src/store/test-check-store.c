@@ -8,16 +8,8 @@
 
 #include <config.h>
 
-#include "test-check.h"
+#include "test-check-live.h"
 
-#include <time.h>
-#include <unistd.h>
-
-#include "env.h"
-#include "log.h"
-#include "store.h"
-
-#define NR_VOLUMES 2
 #define DISK_BYTES (3 * MIB)
 #define IO_MAX     (64 * 1024)
 #define ROUNDS     4
@@ -28,51 +20,13 @@
 #define NR_DAMAGES 400u
 #endif
 
-static uint64_t seed;
-
-static uint64_t
-rnd (void)
-{
-  seed ^= seed << 13;
-  seed ^= seed >> 7;
-  seed ^= seed << 17;
-  return seed;
-}
-
-struct rig {
-  struct volume *v[NR_VOLUMES]; /* fault over memory; a store does not close
-                                 * them */
-  const struct volume_ops *ops;
-  uint8_t *image[NR_VOLUMES]; /* a moment's content */
-  struct store *s;
-  struct found found;
-};
-
-static void
-keep_open (struct volume *v)
-{
-  (void) v;
-}
-
 static int
 begin (void **state)
 {
-  struct rig *t = calloc (1, sizeof *t);
-  struct super_format format = { .volumes = t->v, .nr_volumes = NR_VOLUMES };
-  uint8_t uuid[DISK_UUID_BYTES];
-  struct volume *inner;
+  struct live *t = calloc (1, sizeof *t);
+  static const uint64_t bytes[NR_VOLUMES] = { 8 * MIB, 12 * MIB };
 
-  format.ring_bytes = MIB;
-  for (unsigned i = 0; i < NR_VOLUMES; i++) {
-    uint64_t bytes = (8 + 4 * i) * MIB;
-
-    assert_int_equal (
-        volume_open_memory (i > 0 ? "vb" : "va", bytes, true, &inner), 0);
-    assert_int_equal (volume_open_fault (inner, &t->v[i]), 0);
-    t->image[i] = aligned_alloc (PAGE_BYTES, bytes);
-  }
-  assert_int_equal (super_format (&format, uuid), 0);
-  t->ops = t->v[0]->ops;
+  live_open (t, bytes, MIB);
   *state = t;
   return 0;
 }
@@ -80,57 +34,14 @@ begin (void **state)
 static int
 end (void **state)
 {
-  struct rig *t = *state;
-
-  for (unsigned i = 0; i < NR_VOLUMES; i++) {
-    volume_close (t->v[i]);
-    free (t->image[i]);
-  }
-  free (t);
+  live_close (*state);
+  free (*state);
   return 0;
-}
-
-static void
-open_store (struct rig *t)
-{
-  static struct volume_ops kept;
-  struct store_volume_config vc[NR_VOLUMES] = { { .ready = t->v[0] },
-                                                { .ready = t->v[1] } };
-  struct store_config config = { .volumes = vc,
-                                 .nr_volumes = NR_VOLUMES,
-                                 .durability = STORE_FLUSH,
-                                 .cache_bytes = 2 * MIB };
-
-  kept = *t->ops;
-  kept.close = keep_open;
-  for (unsigned i = 0; i < NR_VOLUMES; i++)
-    t->v[i]->ops = &kept;
-  assert_int_equal (store_open (&config, &t->s), 0);
-  assert_int_equal (store_start (t->s), 0);
-}
-
-static void
-close_store (struct rig *t)
-{
-  assert_int_equal (store_stop (t->s), 0);
-  store_close (t->s);
-  t->s = NULL;
-  for (unsigned i = 0; i < NR_VOLUMES; i++)
-    t->v[i]->ops = t->ops;
-}
-
-static void
-make (struct rig *t, const char *name)
-{
-  const struct store_create sc = { .name = name, .size_bytes = DISK_BYTES };
-  char instance[INSTANCE_HEX + 1];
-
-  assert_int_equal (store_create (t->s, &sc, instance), 0);
 }
 
 /* Some writes, trims, zeros and flushes. */
 static void
-use (struct rig *t, const char *name, unsigned nr)
+use (struct live *t, const char *name, unsigned nr)
 {
   static uint8_t buf[IO_MAX];
   const struct peer peer = { .kind = PEER_UNKNOWN };
@@ -158,7 +69,7 @@ use (struct rig *t, const char *name, unsigned nr)
 }
 
 static void
-flush (struct rig *t, const char *name)
+flush (struct live *t, const char *name)
 {
   const struct peer peer = { .kind = PEER_UNKNOWN };
   struct conn *c;
@@ -168,55 +79,8 @@ flush (struct rig *t, const char *name)
   store_disconnect (c);
 }
 
-/* What lies there now, to and from t->image. */
 static void
-save (struct rig *t)
-{
-  for (unsigned i = 0; i < NR_VOLUMES; i++)
-    assert_int_equal (
-        volume_read (t->v[i], 0, t->image[i], t->v[i]->size_bytes), 0);
-}
-
-/* Does t->image still show it? */
-static bool
-is_saved (struct rig *t)
-{
-  bool same = true;
-
-  for (unsigned i = 0; i < NR_VOLUMES; i++) {
-    uint8_t *now = aligned_alloc (PAGE_BYTES, t->v[i]->size_bytes);
-
-    assert_int_equal (volume_read (t->v[i], 0, now, t->v[i]->size_bytes), 0);
-    same = same && memcmp (now, t->image[i], t->v[i]->size_bytes) == 0;
-    free (now);
-  }
-  return same;
-}
-
-/* A moment of a store that is open: a copy of blocks that are being written
- * would be of no moment.
- */
-static void
-save_quiet (struct rig *t)
-{
-  const struct timespec nap = { .tv_nsec = 20000000 };
-
-  do {
-    save (t);
-    nanosleep (&nap, NULL);
-  } while (!is_saved (t));
-}
-
-static void
-put_back (struct rig *t)
-{
-  for (unsigned i = 0; i < NR_VOLUMES; i++)
-    assert_int_equal (
-        volume_write (t->v[i], 0, t->image[i], t->v[i]->size_bytes), 0);
-}
-
-static void
-expect_clean (struct rig *t, bool closed)
+expect_clean (struct live *t, bool closed)
 {
   assert_int_equal (found_run (&t->found, t->v, NR_VOLUMES, true), 0);
   found_none (&t->found);
@@ -228,10 +92,10 @@ expect_clean (struct rig *t, bool closed)
 static void
 test_closed (void **state)
 {
-  struct rig *t = *state;
+  struct live *t = *state;
 
   open_store (t);
-  make (t, "a");
+  make (t, "a", DISK_BYTES);
   close_store (t);
   expect_clean (t, true);
   assert_int_equal (t->found.report.nr_objects, 1);
@@ -243,7 +107,7 @@ test_closed (void **state)
   }
   assert_true (t->found.report.nr_mapped > 0);
   open_store (t);
-  make (t, "b");
+  make (t, "b", DISK_BYTES);
   use (t, "b", 100);
   assert_int_equal (store_remove (t->s, "a", false), 0);
   close_store (t);
@@ -255,17 +119,17 @@ test_closed (void **state)
  * leaves without staging.
  */
 static void
-make_open (struct rig *t)
+make_open (struct live *t)
 {
   open_store (t);
-  make (t, "a");
-  make (t, "b");
+  make (t, "a", DISK_BYTES);
+  make (t, "b", DISK_BYTES);
   use (t, "a", 150);
   close_store (t);
   open_store (t);
   use (t, "b", 100);
   assert_int_equal (store_remove (t->s, "a", false), 0);
-  make (t, "c");
+  make (t, "c", DISK_BYTES);
   use (t, "c", 100);
   use (t, "b", 50);
   flush (t, "b");
@@ -278,7 +142,7 @@ make_open (struct rig *t)
 static void
 test_open (void **state)
 {
-  struct rig *t = *state;
+  struct live *t = *state;
   unsigned nr_recovered = 0;
 
   for (unsigned i = 0; i < ROUNDS; i++) {
@@ -304,7 +168,7 @@ test_open (void **state)
 /* ---- repair of a store that was not closed: recovery for real ---- */
 
 static uint64_t
-sum_of (struct rig *t, const char *name)
+sum_of (struct live *t, const char *name)
 {
   static uint8_t buf[IO_MAX];
   const struct peer peer = { .kind = PEER_UNKNOWN };
@@ -321,7 +185,7 @@ sum_of (struct rig *t, const char *name)
 }
 
 static int
-repair (struct rig *t, const char *undo, uint64_t *nr)
+repair (struct live *t, const char *undo, uint64_t *nr)
 {
   struct check_config config = { .volumes = t->v,
                                  .nr_volumes = NR_VOLUMES,
@@ -339,7 +203,7 @@ repair (struct rig *t, const char *undo, uint64_t *nr)
  * and what it promises is there.
  */
 static void
-interrupt (struct rig *t, const char *undo, unsigned skip)
+interrupt (struct live *t, const char *undo, unsigned skip)
 {
   struct fault_rule rule = {
     .action = FAULT_FAIL, .op = VIO_WRITE, .skip = skip, .error = EIO
@@ -357,7 +221,7 @@ interrupt (struct rig *t, const char *undo, unsigned skip)
  * the machine is slow, a cycle may have ended just before.
  */
 static uint64_t
-make_repairable (struct rig *t, const char *undo)
+make_repairable (struct live *t, const char *undo)
 {
   uint64_t nr;
 
@@ -379,7 +243,7 @@ make_repairable (struct rig *t, const char *undo)
 static void
 test_repair (void **state)
 {
-  struct rig *t = *state;
+  struct live *t = *state;
   char dir[] = "/tmp/test-check.XXXXXX", undo[64];
   uint64_t nr, nr_planned, sum[2];
 
@@ -418,7 +282,7 @@ test_repair (void **state)
 /* ---- damage ---- */
 
 static void
-damage (struct rig *t, unsigned i, uint64_t place, const uint8_t *older)
+damage (struct live *t, unsigned i, uint64_t place, const uint8_t *older)
 {
   uint8_t page[PAGE_BYTES];
 
@@ -434,7 +298,7 @@ damage (struct rig *t, unsigned i, uint64_t place, const uint8_t *older)
 }
 
 static void
-undamage (struct rig *t, unsigned i, uint64_t place)
+undamage (struct live *t, unsigned i, uint64_t place)
 {
   assert_int_equal (volume_write (t->v[i], place * PAGE_BYTES,
                                   t->image[i] + place * PAGE_BYTES, PAGE_BYTES),
@@ -443,7 +307,7 @@ undamage (struct rig *t, unsigned i, uint64_t place)
 
 /* A block that is not all zero. */
 static uint64_t
-some_block (struct rig *t, unsigned i)
+some_block (struct live *t, unsigned i)
 {
   static const uint8_t zeros[PAGE_BYTES];
   uint64_t nr = t->v[i]->size_bytes / PAGE_BYTES, place = rnd () % nr;
@@ -457,7 +321,7 @@ some_block (struct rig *t, unsigned i)
 static void
 test_damage (void **state)
 {
-  struct rig *t = *state;
+  struct live *t = *state;
   unsigned nr_found = 0;
 
   make_open (t);
@@ -484,12 +348,12 @@ test_damage (void **state)
 static void
 test_older (void **state)
 {
-  struct rig *t = *state;
+  struct live *t = *state;
   uint8_t *older[NR_VOLUMES];
   unsigned nr = 0, nr_found = 0;
 
   open_store (t);
-  make (t, "a");
+  make (t, "a", DISK_BYTES);
   use (t, "a", 150);
   close_store (t);
   save (t);
@@ -535,10 +399,7 @@ main (void)
     CASE (test_closed), CASE (test_open),  CASE (test_repair),
     CASE (test_damage), CASE (test_older),
   };
-  const char *text = getenv ("FARPAGE_SEED");
 
-  seed = text != NULL ? strtoull (text, NULL, 0) : env_now_ns ();
-  seed |= 1;
-  print_message ("FARPAGE_SEED=%" PRIu64 "\n", seed);
+  seed_begin ();
   return cmocka_run_group_tests (tests, NULL, NULL);
 }

@@ -54,6 +54,7 @@ struct overlay {
   struct slot *slots; /* [lock] */
   uint64_t nr_slots;  /* [lock] power of two */
   uint64_t nr_used;   /* [lock] */
+  bool starved;       /* [lock] a write found no memory */
 };
 
 static struct overlay *
@@ -102,13 +103,17 @@ place_locked (struct overlay *o, uint64_t blk)
   if (s->page != NULL)
     return s->page;
   if (4 * (o->nr_used + 1) > 3 * o->nr_slots) {
-    if (grow_locked (o) != 0)
+    if (grow_locked (o) != 0) {
+      o->starved = true;
       return NULL;
+    }
     s = slot_find (o->slots, o->nr_slots, blk);
   }
   s->page = malloc (PAGE_BYTES);
-  if (s->page == NULL)
+  if (s->page == NULL) {
+    o->starved = true;
     return NULL;
+  }
   s->blk = blk;
   o->nr_used++;
   return s->page;
@@ -203,8 +208,10 @@ overlay_write (struct overlay *o, const struct vio *io)
     for (size_t at = 0; at < part.iov_len; at += PAGE_BYTES) {
       uint8_t *page = place_locked (o, blk++);
 
-      if (page == NULL)
+      if (page == NULL) {
+        o->starved = true;
         return EIO;
+      }
       memcpy (page, (char *) part.iov_base + at, PAGE_BYTES);
     }
   }
@@ -303,6 +310,15 @@ volume_overlay_detach (struct volume *v)
   assert (v->ops == &overlay_ops);
   overlay_fini (o);
   return inner;
+}
+
+bool
+volume_overlay_starved (struct volume *v)
+{
+  struct overlay *o = overlay_of (v);
+
+  LOCK_SCOPE (&o->lock);
+  return o->starved;
 }
 
 uint64_t

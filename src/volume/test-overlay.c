@@ -231,6 +231,7 @@ test_no_memory (void **state)
                     0);
   assert_int_equal (volume_write (t->v, 8 * PAGE_BYTES, t->model, PAGE_BYTES),
                     EIO);
+  assert_true (volume_overlay_starved (t->v));
   assert_int_equal (volume_open_overlay (t->fault, &v), ENOMEM);
   wrap_none = false;
   assert_null (v);

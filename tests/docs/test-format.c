@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* docs/format.md against the structures it describes, both ways: each row of
  * its tables is a field at that place, each field has a row, and the fields
- * of a table leave no byte out.  Then a label and a store that the server's
- * code wrote are read by the tables alone, and labels that break a rule are
- * refused.
+ * of a table leave no byte out.  Then a label, a store and an undo file that
+ * farpage's code wrote are read by the tables alone, and labels that break a
+ * rule are refused.
  *
  * Markdown is taken as it is: a table's row is a line that begins with '|',
  * its cells stand between bars, and a name is in backticks.  The file is
@@ -27,6 +27,7 @@
 
 #include <cmocka.h>
 
+#include "check.h"
 #include "crc32c.h"
 #include "disk.h"
 #include "format-fields.h"
@@ -423,6 +424,53 @@ test_store (void **state)
   free (store);
 }
 
+/* An undo file of a repair that wrote one slot anew. */
+static void
+test_undo (void **state)
+{
+  static const char head[] = "## `struct disk_undo`",
+                    rec[] = "### `struct disk_undo_rec`";
+  struct volume *v;
+  struct super_format format = { .volumes = &v,
+                                 .nr_volumes = 1,
+                                 .ring_bytes = RING_BLOCKS * 4096 };
+  struct check_config config = { .volumes = &v, .nr_volumes = 1 };
+  struct check_repair repair = { .undo_path = volume_path };
+  struct check_report report;
+  uint8_t uuid[16], was[4096], file[4096 + 32 + 4096 + 1];
+  uint64_t bytes, nr = 0;
+  int fd;
+
+  (void) state;
+  assert_int_equal (unlink (volume_path), 0);
+  assert_int_equal (
+      volume_open_memory ("m", STORE_BLOCKS * UINT64_C (4096), true, &v), 0);
+  assert_int_equal (super_format (&format, uuid), 0);
+  memset (was, 0x5a, sizeof was);
+  assert_int_equal (volume_write (v, 4096, was, sizeof was), 0); /* slot 2 */
+  assert_int_equal (check_repair (&config, &repair, &report, &nr), 0);
+  assert_int_equal (nr, 1);
+  volume_close (v);
+  fd = open (volume_path, O_RDONLY | O_CLOEXEC);
+  assert_true (fd >= 0);
+  assert_int_equal (read (fd, file, sizeof file), sizeof file - 1);
+  close (fd);
+  assert_memory_equal (file, "FARPAGEU", 8);
+  assert_int_equal (number_of (head, file, "version"), 1);
+  assert_int_equal (number_of (head, file, "nr_volumes"), 1);
+  assert_int_equal (number_of (head, file, "nr_records"), 1);
+  assert_memory_equal (bytes_of (head, file, "uuid", &bytes), uuid, 16);
+  assert_int_equal (number_of (head, file, "crc"), crc32c (0, file, 4092));
+  assert_int_equal (number_of (rec, file + 4096, "number"), 0);
+  assert_int_equal (number_of (rec, file + 4096, "blk"), 1);
+  assert_int_equal (number_of (rec, file + 4096, "data_crc"),
+                    crc32c (0, was, sizeof was));
+  assert_int_equal (number_of (rec, file + 4096, "unread"), 0);
+  assert_int_equal (number_of (rec, file + 4096, "crc"),
+                    crc32c (0, file + 4096, 28));
+  assert_memory_equal (file + 4096 + 32, was, sizeof was);
+}
+
 /* Rules 2 to 4: what a good CRC does not make good. */
 static void
 test_refused (void **state)
@@ -460,6 +508,7 @@ main (void)
     cmocka_unit_test (test_numbers),
     cmocka_unit_test (test_words),
     cmocka_unit_test (test_store),
+    cmocka_unit_test_setup_teardown (test_undo, make_file, remove_file),
     cmocka_unit_test_setup_teardown (test_written, make_file, remove_file),
     cmocka_unit_test_setup_teardown (test_refused, make_file, remove_file),
   };
