@@ -49,6 +49,7 @@ volumes ()
 {
   fresh
   refused "$v: not a farpage volume .run 'farpage format $v'" "$v"
+  refused 'the store was not opened: Wrong medium type' "$v"
   refused "mem: keeps nothing .say durability=volatile" mem:16M "$v"
   refused 'force=yes: a server never overwrites' "$v" force=yes
   refused 'no such file or device.*truncate' "$v.none" durability=volatile

@@ -17,43 +17,24 @@
 
 #include "disk-json.h"
 #include "flush.h"
-
-#define CHUNK_BLOCKS 256u
+#include "ring.h"
 
 struct place {
   uint64_t lsn, at;
 };
 
-struct ring {
+struct rows {
   struct dump *d;
-  uint8_t *chunk; /* CHUNK_BLOCKS */
-  uint64_t chunk_first, chunk_nr;
+  struct ring ring;
   struct place *places; /* of good blocks */
   uint64_t nr_good, nr_bad, nr_empty;
 };
 
 /* The block at a place of the ring, NULL if it cannot be read. */
 static const struct disk_log *
-ring_block (struct ring *r, uint64_t at)
+block_at (struct rows *r, uint64_t at)
 {
-  const struct disk_super *root = &r->d->root;
-
-  if (at < r->chunk_first || at - r->chunk_first >= r->chunk_nr) {
-    uint64_t nr = min_u64 (root->ring_blocks - at, CHUNK_BLOCKS);
-    struct volume *v = r->d->by[0];
-    uint64_t off = (root->ring_first + at) * DISK_BLOCK_BYTES;
-
-    r->chunk_nr = 0;
-    if (volume_read (v, off, r->chunk, nr * DISK_BLOCK_BYTES) != 0) {
-      nr = 1;
-      if (volume_read (v, off, r->chunk, DISK_BLOCK_BYTES) != 0)
-        return NULL;
-    }
-    r->chunk_first = at;
-    r->chunk_nr = nr;
-  }
-  return (const struct disk_log *) (r->chunk +
-                                    (at - r->chunk_first) * DISK_BLOCK_BYTES);
+  return ring_block (&r->ring, at, 0, r->ring.ring_blocks, false);
 }
 
 static bool
@@ -65,7 +46,7 @@ is_empty (const struct disk_log *log)
 }
 
 static void
-bad_block (struct ring *r, uint64_t at, const struct disk_log *log,
+bad_block (struct rows *r, uint64_t at, const struct disk_log *log,
            const char *why)
 {
   json_t *item = item_new ("log", "place %" PRIu64, at);
@@ -77,12 +58,12 @@ bad_block (struct ring *r, uint64_t at, const struct disk_log *log,
 }
 
 static void
-find_blocks (struct ring *r)
+find_blocks (struct rows *r)
 {
   const struct disk_super *root = &r->d->root;
 
   for (uint64_t at = 0; at < root->ring_blocks; at++) {
-    const struct disk_log *log = ring_block (r, at);
+    const struct disk_log *log = block_at (r, at);
     const char *why = log == NULL ? "it cannot be read" : NULL;
 
     if (log != NULL && is_empty (log)) {
@@ -110,11 +91,11 @@ by_lsn (const void *a, const void *b)
 }
 
 static void
-print_blocks (struct ring *r)
+print_blocks (struct rows *r)
 {
   for (uint64_t i = 0; i < r->nr_good; i++) {
     const struct place *p = &r->places[i];
-    const struct disk_log *log = ring_block (r, p->at);
+    const struct disk_log *log = block_at (r, p->at);
     json_t *item = item_new ("log", "%" PRIu64, p->lsn);
 
     if (log != NULL)
@@ -130,12 +111,12 @@ void
 dump_log (struct dump *d)
 {
   const struct disk_super *root = &d->root;
-  struct ring r = { .d = d };
+  struct rows r = { .d = d };
   json_t *item;
 
-  r.chunk = aligned_alloc (PAGE_BYTES, CHUNK_BLOCKS * DISK_BLOCK_BYTES);
   r.places = calloc (root->ring_blocks, sizeof *r.places);
-  if (r.chunk == NULL || r.places == NULL) {
+  if (ring_open (&r.ring, d->by[0], root, RING_RUN_MAX) != 0 ||
+      r.places == NULL) {
     complain (NULL, "out of memory");
     d->bad = true;
   } else {
@@ -150,6 +131,6 @@ dump_log (struct dump *d)
     json_object_set_new (item, "durable_lsn", item_number (root->durable_lsn));
     item_print (item, d->as_json);
   }
-  free (r.chunk);
+  ring_close (&r.ring);
   free (r.places);
 }

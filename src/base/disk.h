@@ -101,7 +101,7 @@ struct disk_super {
   uint64_t durable_lsn; /* the log is durable up to here (without it) */
   uint64_t staging;     /* id of the staging file that belongs to it; or 0 */
   uint64_t next_object; /* ids from here on were never used */
-  uint64_t dirty_max;   /* nodes a recovery may have to hold */
+  uint64_t dirty_max;   /* nodes its server has dirty, at most */
   struct disk_pointer table; /* root of the object table's tree */
   uint32_t table_height, spare0;
   uint64_t redo_epoch; /* blocks from redo_lsn on are of this epoch or later */

@@ -42,10 +42,9 @@
   X (no_data_tag, "a page is staged before it is answered")                    \
   X (untag_early, "a page stays staged until its write has ended")             \
   X (keep_old_page, "a buffer of a block goes before it is written past")      \
-  X (free_meta_early, "a map block is free when its cycle has retired")
-
-/* The last ones are not noticed within a minute yet. */
-#define SABOTAGES_SELDOM 1u
+  X (early_before_log, "recovery writes a node when its image is durable")     \
+  X (free_meta_early, "a map block is free when its cycle has retired")        \
+  X (free_ring_early, "the ring is free when the superblock drops it")
 
 #ifdef FARPAGE_SABOTAGE
 #define SABOTAGE_ENUM(name, rule) SABOTAGE_##name,

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 /* A page is 4096 bytes of an object; a block is its place on a volume. */
 #define PAGE_SHIFT 12
@@ -64,6 +65,18 @@ static inline uint64_t
 max_u64 (uint64_t a, uint64_t b)
 {
   return a > b ? a : b;
+}
+
+/* Copy whole pages.  The size is kept from the compiler: one that knows it
+ * makes a string instruction of the copy, at twice the time of the library's.
+ */
+static inline void
+page_copy (void *to, const void *from, size_t nr)
+{
+  size_t bytes = nr << PAGE_SHIFT;
+
+  __asm__("" : "+r"(bytes));
+  memcpy (to, from, bytes);
 }
 
 #endif /* FARPAGE_TYPES_H */

@@ -194,10 +194,20 @@ write_out (struct rig *r, uint64_t *write_ns, uint64_t *rest_ns)
   must (bufs_write (r->bs, batch, r->ios, nr), "write");
   *write_ns += env_now_ns () - begin_ns;
   rest = cpu_now_ns ();
-  for (unsigned i = 0; i < nr; i++)
-    buf_written (r->bs, r->taken[i]);
+  bufs_written (r->bs, r->taken, nr);
   *rest_ns += cpu_now_ns () - rest;
   vbatch_put (batch);
+}
+
+static void
+write_page (struct rig *r, uint64_t blk)
+{
+  static uint8_t page[BUF_BYTES];
+  struct buf *b;
+
+  must (buf_data_get (r->bs, &b, 1), "get");
+  page_copy (b->data, page, 1);
+  buf_data_add (r->bs, &b, 1, blk);
 }
 
 /* Pages step blocks apart, pass by pass; nanoseconds a page. */
@@ -205,7 +215,6 @@ static void
 pass (struct rig *r, uint64_t step, uint64_t *blk, double *copy, double *out,
       double *rest)
 {
-  static uint8_t page[BUF_BYTES];
   uint64_t copy_ns = 0, write_ns = 0, rest_ns = 0;
   const double pages = (double) NR_PASSES * NR_PAGES;
 
@@ -214,8 +223,7 @@ pass (struct rig *r, uint64_t step, uint64_t *blk, double *copy, double *out,
 
     for (unsigned i = 0; i < NR_PAGES; i++) {
       *blk = (*blk + step) % (r->volume->size_bytes / BUF_BYTES);
-      must (buf_data_wait (r->bs, 1), "wait");
-      buf_data_write (r->bs, *blk, page);
+      write_page (r, *blk);
     }
     copy_ns += cpu_now_ns () - begin_ns;
     write_out (r, &write_ns, &rest_ns);
@@ -245,8 +253,7 @@ bench_read (struct rig *r)
   double ns[REPEATS];
 
   for (unsigned i = 0; i < 2 * NR_PAGES; i++) {
-    must (buf_data_wait (r->bs, 1), "wait");
-    buf_data_write (r->bs, i, page);
+    write_page (r, i);
   }
   for (unsigned k = 0; k < REPEATS; k++) {
     uint64_t begin_ns = cpu_now_ns ();
@@ -283,24 +290,24 @@ int
 main (int argc, char *argv[])
 {
   static const char *const memory[3] = {
-    "buf_data_wait + buf_data_write, a page",
+    "buf_data_get + buf_data_add, a page",
     "bufs_write, 1024 neighbours in memory, a page",
-    "bufs_take + buf_written, a page",
+    "bufs_take + bufs_written, a page",
   };
   static const char *const scattered[3] = {
-    "buf_data_wait + buf_data_write, scattered, a page",
+    "buf_data_get + buf_data_add, scattered, a page",
     "bufs_write, 1024 scattered in memory, a page",
-    "bufs_take + buf_written, scattered, a page",
+    "bufs_take + bufs_written, scattered, a page",
   };
   static const char *const file[3] = {
-    "buf_data_wait + buf_data_write, file, a page",
+    "buf_data_get + buf_data_add, file, a page",
     "bufs_write, 1024 neighbours in a file, a page",
-    "bufs_take + buf_written, file, a page",
+    "bufs_take + bufs_written, file, a page",
   };
   static const char *const file_scattered[3] = {
-    "buf_data_wait + buf_data_write, file scattered",
+    "buf_data_get + buf_data_add, file scattered",
     "bufs_write, 1024 scattered in a file, a page",
-    "bufs_take + buf_written, file scattered, a page",
+    "bufs_take + bufs_written, file scattered, a page",
   };
   struct volume *v;
   struct rig r;

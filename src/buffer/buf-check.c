@@ -14,6 +14,7 @@
 struct count {
   uint64_t type[BUF_TYPES], pinned[BUF_TYPES], running[BUF_TYPES];
   uint64_t hashed, dirty;
+  uint64_t hand; /* DATA that is new */
 };
 
 static unsigned
@@ -104,6 +105,7 @@ check_bufs (struct bufs *bs, struct count *n)
     n->running[b->type] += !!(b->flags & BUF_RUNNING);
     n->dirty += !!(b->flags & BUF_DIRTY);
     n->hashed += is_hashed (b);
+    n->hand += b->type == BUF_DATA && b->flags == 0 && is_gone (b);
   }
   return NULL;
 }
@@ -204,12 +206,12 @@ check_shares (struct bufs *bs, const struct count *n)
     return "free buffers are miscounted";
   if (n->type[BUF_UNDO] != bs->free.nr_undo)
     return "log blocks are miscounted";
-  if (l->nr_reserved != bs->free.nr_claimed)
+  if (l->nr_reserved != n->hand)
     return "a reserved page has no buffer";
   if (l->nr_reserved + n->pinned[BUF_DATA] > bs->dirty_max[BUF_DATA])
     return "pages have more than their share";
   undo -= min_u64 (undo, n->type[BUF_UNDO]);
-  if (nr < bs->free.nr_claimed + undo)
+  if (nr < undo)
     return "too few buffers are free";
   if (l->waiter != NULL &&
       l->nr_reserved + n->pinned[BUF_DATA] + l->waiter->nr <=

@@ -2,14 +2,14 @@
 /* Buffers of types DATA, UNDO and VOLUME, and who waits for room in DATA's
  * share.  See buf.h and buf.c.
  *
- *                  reserved          dirty          running
- *   buf_data_wait --------> .. write ----> list take ----> .. written --> clean
+ *                 reserved        dirty          running
+ *   buf_data_get --------> .. add ----> list take ----> .. written --> clean
  *     |                                                       |
  *     waiter --> waiter  <--------- room, first come ---------'
  *
  * I1. nr_reserved + nr_pinned <= dirty_max for DATA, pinned being dirty or
- *     running.  Each reserved page has a buffer claimed (buf.c), so that
- *     buf_data_write () neither waits nor evicts nor fails.
+ *     running.  Each reserved page has a buffer in its caller's hands, so that
+ *     buf_data_add () neither waits nor evicts nor fails.
  * I2. Nobody passes a waiter: room goes to the first until it has what it
  *     needs.
  * I3. While somebody waits and there is dirty DATA that nobody writes, wake
@@ -112,24 +112,29 @@ unreserve (struct bufs *bs, unsigned nr)
 }
 
 int
-buf_data_wait (struct bufs *bs, unsigned nr)
+buf_data_get (struct bufs *bs, struct buf **to, unsigned nr)
 {
+  unsigned done;
   int err;
 
   assert (nr <= bs->dirty_max[BUF_DATA]);
   err = reserve (bs, nr);
   if (err)
     return err;
-  err = buf_claim (bs, nr);
-  if (err)
-    unreserve (bs, nr);
-  return err;
+  done = bufs_new (bs, BUF_DATA, to, nr);
+  if (done == nr)
+    return 0;
+  for (unsigned i = 0; i < done; i++)
+    buf_put (bs, to[i]);
+  unreserve (bs, nr);
+  return EIO;
 }
 
 void
-buf_data_unreserve (struct bufs *bs, unsigned nr)
+buf_data_unget (struct bufs *bs, struct buf *const *bufs, unsigned nr)
 {
-  buf_unclaim (bs, nr);
+  for (unsigned i = 0; i < nr; i++)
+    buf_put (bs, bufs[i]);
   unreserve (bs, nr);
 }
 
@@ -184,37 +189,46 @@ forget (struct bufs *bs, struct buf *old, bool wait)
   buf_put (bs, old);
 }
 
-/* It is dirty; is it time that somebody wrote? */
+/* They are dirty; is it time that somebody wrote? */
 static bool
-add_dirty (struct bufs *bs, struct buf *b)
+add_dirty (struct bufs *bs, struct buf *const *bufs, unsigned nr)
 {
   struct buf_list *l = &bs->lists[BUF_DATA];
 
   LOCK_SCOPE (&l->lock);
-  assert (l->nr_reserved > 0);
-  l->nr_reserved--;
-  buf_list_add_locked (bs, b);
+  assert (l->nr_reserved >= nr);
+  l->nr_reserved -= nr;
+  for (unsigned i = 0; i < nr; i++)
+    buf_list_add_locked (bs, bufs[i]);
   if (l->waiter == NULL && (l->woken || l->nr < bs->wake_at))
     return false;
   l->woken = true;
   return true;
 }
 
-void
-buf_data_write (struct bufs *bs, uint64_t blk, const void *page)
+static void
+enter (struct bufs *bs, struct buf *b, uint64_t blk)
 {
-  struct buf *b = buf_new (bs, BUF_DATA, true), *old;
   uint32_t bucket = buf_bucket_of_block (bs, blk);
   struct part *p = buf_part (bs, bucket);
+  struct buf *old;
 
   b->blk = blk;
-  memcpy (b->data, page, BUF_BYTES);
+  atomic_fetch_and_explicit (&b->refs, ~BUF_GONE, memory_order_relaxed);
   lock_acquire (&p->lock);
   old = displace_locked (bs, bucket, blk);
   buf_hash_add (bs, bucket, b);
   lock_release (&p->lock);
   forget (bs, old, false);
-  if (add_dirty (bs, b))
+}
+
+void
+buf_data_add (struct bufs *bs, struct buf *const *bufs, unsigned nr,
+              uint64_t blk)
+{
+  for (unsigned i = 0; i < nr; i++)
+    enter (bs, bufs[i], blk + i);
+  if (add_dirty (bs, bufs, nr))
     buf_data_wake (bs);
 }
 
@@ -242,7 +256,7 @@ buf_data_read (struct bufs *bs, uint64_t blk, void *page)
   lock_release (&p->lock);
   if (b == NULL)
     return false;
-  memcpy (page, b->data, BUF_BYTES);
+  page_copy (page, b->data, 1);
   buf_put (bs, b);
   return true;
 }
@@ -269,7 +283,7 @@ buf_data_drop (struct bufs *bs, uint64_t blk, uint64_t nr)
 struct buf *
 buf_undo_new (struct bufs *bs, uint64_t lsn)
 {
-  struct buf *b = buf_new (bs, BUF_UNDO, false);
+  struct buf *b = buf_new (bs, BUF_UNDO);
 
   assert (b != NULL); /* its share is kept free */
   b->blk = lsn;

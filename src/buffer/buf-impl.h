@@ -54,8 +54,7 @@ struct buf_free {
   lock_t lock; /* LOCK_LIST */
   struct buf *first;
   uint64_t nr;
-  uint64_t nr_claimed; /* of them for DATA that has been waited for */
-  uint64_t nr_undo;    /* UNDO buffers that are not free */
+  uint64_t nr_undo; /* UNDO buffers that are not free */
 } __attribute__ ((aligned (64)));
 
 struct bufs {
@@ -100,18 +99,15 @@ extern struct buf *buf_find_block (struct bufs *bs, uint32_t bucket,
 extern void buf_hash_add (struct bufs *bs, uint32_t bucket, struct buf *b);
 extern void buf_hash_remove (struct bufs *bs, struct buf *b);
 
-/* A buffer of this type in nobody's hands but the caller's: one reference, in
- * no list and no bucket, its page as somebody left it.  With claimed, one of
- * those that buf_claim () has set aside, at once; else, if none is clean,
- * after at most a second NULL.
+/* Buffers of this type in nobody's hands but the caller's: one reference, in no
+ * list and no bucket, DATA gone, pages as somebody left them.  Returns how many
+ * there are: less than nr if for a second none was clean.
  */
-extern struct buf *buf_new (struct bufs *bs, enum buf_type type, bool claimed);
+extern unsigned bufs_new (struct bufs *bs, enum buf_type type, struct buf **to,
+                          unsigned nr);
+extern struct buf *buf_new (struct bufs *bs, enum buf_type type); /* or NULL */
 /* It was never seen by others. */
 extern void buf_free_new (struct bufs *bs, struct buf *b);
-
-/* Set buffers aside for DATA.  EIO: for a second none was clean. */
-extern int buf_claim (struct bufs *bs, unsigned nr);
-extern void buf_unclaim (struct bufs *bs, unsigned nr);
 
 /* ---- buf-list.c ---- */
 

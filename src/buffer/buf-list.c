@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Dirty buffers: a list for each type.  See buf.h and buf.c.
  *
- *   buf_list_add_locked --> first .. last --bufs_take--> running --buf_written
+ *   buf_list_add_locked --> first .. last --bufs_take--> running --bufs_written
  *
  * I1. A buffer is pinned while it is dirty or running: nr_pinned counts it
  *     once, though META may be both.
@@ -181,22 +181,28 @@ bufs_take (struct bufs *bs, enum buf_type type, struct buf **to, unsigned max)
 }
 
 void
-buf_written (struct bufs *bs, struct buf *b)
+bufs_written (struct bufs *bs, struct buf *const *bufs, unsigned nr)
 {
-  struct buf_list *l = &bs->lists[b->type];
+  struct buf_list *l = &bs->lists[bufs[0]->type];
   bool wake;
 
-  buf_untag (bs, b);
+  for (unsigned i = 0; i < nr; i++)
+    buf_untag (bs, bufs[i]);
   lock_acquire (&l->lock);
-  assert (b->flags & BUF_RUNNING);
-  b->flags &= ~(unsigned) BUF_RUNNING;
-  l->nr_running--;
-  if (b->flags == 0)
-    atomic_fetch_sub (&l->nr_pinned, 1);
+  for (unsigned i = 0; i < nr; i++) {
+    struct buf *b = bufs[i];
+
+    assert (b->type == bufs[0]->type && (b->flags & BUF_RUNNING));
+    b->flags &= ~(unsigned) BUF_RUNNING;
+    if (b->flags == 0)
+      atomic_fetch_sub (&l->nr_pinned, 1);
+  }
+  l->nr_running -= nr;
   buf_data_serve_locked (bs, l);
   wake = l->waiter != NULL && l->nr_running == 0 && l->nr > 0;
   lock_release (&l->lock);
   if (wake)
     buf_data_wake (bs);
-  buf_put (bs, b);
+  for (unsigned i = 0; i < nr; i++)
+    buf_put (bs, bufs[i]);
 }

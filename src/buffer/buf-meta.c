@@ -197,7 +197,7 @@ buf_meta_get (struct bufs *bs, const struct buf_id *id,
   if (b == NULL) {
     if (!bufs_has_block (bs, at->blk))
       return bad_node (bs, id, at, "no such block");
-    b = buf_new (bs, BUF_META, false);
+    b = buf_new (bs, BUF_META);
     if (b == NULL)
       return EIO;
     err = load (bs, id, type, at, b);
@@ -222,7 +222,7 @@ struct buf *
 buf_meta_new (struct bufs *bs, const struct buf_id *id,
               enum disk_node_type type, uint64_t blk)
 {
-  struct buf *b = buf_new (bs, BUF_META, false), *same;
+  struct buf *b = buf_new (bs, BUF_META), *same;
   struct disk_node *node;
 
   if (b == NULL)

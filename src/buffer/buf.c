@@ -10,28 +10,27 @@
  *
  * States of a buffer:
  *
- *   free  --> new     [buf_new]: in its caller's hands
- *   clean --> new     [buf_new]: evicted, when none is free
+ *   free  --> new     [buf_new, buf_data_get]: in its caller's hands
+ *   clean --> new     [the same]: evicted, when none is free
  *   new   --> clean   [buf_meta_get, buf_meta_new]: in the hash
- *   new   --> dirty   [buf_data_write, buf_undo_new]
+ *   new   --> dirty   [buf_data_add, buf_undo_new]
  *   clean --> dirty   [buf_meta_dirty]
  *   dirty --> running [bufs_take]; META may become dirty again meanwhile
- *   running --> clean [buf_written]
- *   any   --> gone    [buf_meta_drop, buf_data_write, buf_data_drop]: out of
- *                     the hash; UNDO is born so
+ *   running --> clean [bufs_written]
+ *   any   --> gone    [buf_meta_drop, buf_data_add, buf_data_drop]: out of the
+ *                     hash; UNDO is born so, and so are new DATA
  *   gone  --> free    [buf_put]: the last reference
  *
  * I1. Being dirty is a reference, which the list holds; bufs_take () hands it
- *     to its caller and buf_written () gives it back.  So a buffer is evicted
+ *     to its caller and bufs_written () gives it back.  So a buffer is evicted
  *     if its count is 0, and nothing else has to be looked at.
  * I2. A count rises from 0 under the lock of the bucket the buffer is in, and
  *     the buffer leaves its bucket under the same lock.  So count 0 and in its
  *     bucket, seen under the lock, is nobody's.
  * I3. BUF_GONE is set once, by who holds a reference and with the buffer in no
  *     bucket: exactly one buf_put () sees the count go to 0 with it.
- * I4. nr_free >= claimed + (UNDO's share - UNDO buffers in use).  What eats
- *     into that evicts instead, but UNDO beyond its share, and claims, never
- *     wait for each other.
+ * I4. nr_free >= UNDO's share - UNDO buffers in use.  What eats into that
+ *     evicts instead.
  *
  * The clock: what was found again since the hand last came by is spared once.
  * A buffer begins unspared, so that what is loaded once, by a pass over many,
@@ -139,36 +138,34 @@ kept_locked (const struct bufs *bs, enum buf_type type)
   uint64_t undo = bs->dirty_max[BUF_UNDO];
 
   if (type == BUF_UNDO || bs->free.nr_undo >= undo)
-    return bs->free.nr_claimed;
-  return bs->free.nr_claimed + undo - bs->free.nr_undo;
+    return 0;
+  return undo - bs->free.nr_undo;
 }
 
-static struct buf *
-pop_free (struct bufs *bs, enum buf_type type, bool claimed)
+/* Up to nr free buffers.  Returns how many. */
+static unsigned
+pop_free (struct bufs *bs, enum buf_type type, struct buf **to, unsigned nr)
 {
-  struct buf *b = NULL;
+  unsigned done = 0;
 
   LOCK_SCOPE (&bs->free.lock);
-  if (claimed) {
-    assert (bs->free.nr_claimed > 0);
-    bs->free.nr_claimed--;
-  } else if (bs->free.nr <= kept_locked (bs, type)) {
-    return NULL;
+  for (; done < nr && bs->free.nr > kept_locked (bs, type); done++) {
+    struct buf *b = bs->free.first;
+
+    bs->free.first = b->next;
+    bs->free.nr--;
+    bs->free.nr_undo += type == BUF_UNDO;
+    b->next = NULL;
+    to[done] = b;
   }
-  b = bs->free.first;
-  bs->free.first = b->next;
-  bs->free.nr--;
-  bs->free.nr_undo += type == BUF_UNDO;
-  b->next = NULL;
-  return b;
+  return done;
 }
 
 static void
-push_free (struct bufs *bs, struct buf *b, bool claim)
+push_free (struct bufs *bs, struct buf *b)
 {
   LOCK_SCOPE (&bs->free.lock);
   bs->free.nr_undo -= b->type == BUF_UNDO;
-  bs->free.nr_claimed += claim;
   b->type = BUF_FREE;
   b->next = bs->free.first;
   bs->free.first = b;
@@ -236,55 +233,73 @@ evict_for (struct bufs *bs, enum buf_type type)
   return b != NULL ? b : evict_one (bs, false);
 }
 
-/* A free buffer, or an evicted one; NULL after a second of trying. */
+/* A buffer of this type, evicted or else free; NULL after a second of trying.
+ */
 static struct buf *
-free_or_evicted (struct bufs *bs, enum buf_type type)
+evicted_or_free (struct bufs *bs, enum buf_type type)
 {
-  struct buf *b = pop_free (bs, type, false);
   uint64_t end_ns = 0;
+  struct buf *b;
 
-  while (b == NULL) {
+  for (;;) {
     b = evict_for (bs, type);
-    if (b != NULL) {
+    if (b != NULL && type == BUF_UNDO) {
       LOCK_SCOPE (&bs->free.lock);
-      bs->free.nr_undo += type == BUF_UNDO;
-      break;
+      bs->free.nr_undo++;
     }
+    if (b != NULL || pop_free (bs, type, &b, 1) == 1)
+      return b;
     if (end_ns == 0)
       end_ns = env_now_ns () + NEW_NS;
     else if (env_now_ns () >= end_ns)
       break;
     task_sleep (BUF_NAP_NS);
-    b = pop_free (bs, type, false);
   }
-  if (b == NULL)
-    log_limited (&bs->full_limit, LOG_WARNING,
-                 "no buffer is clean: all %u are in use (give it a larger "
-                 "cache)",
-                 bs->nr);
-  return b;
+  log_limited (&bs->full_limit, LOG_WARNING,
+               "no buffer is clean: all %u are in use (give it a larger "
+               "cache)",
+               bs->nr);
+  return NULL;
 }
 
-struct buf *
-buf_new (struct bufs *bs, enum buf_type type, bool claimed)
+static void
+make_new (struct bufs *bs, enum buf_type type, struct buf *b)
 {
-  struct buf *b =
-      claimed ? pop_free (bs, type, true) : free_or_evicted (bs, type);
-
-  if (b == NULL)
-    return NULL;
   assert (b->image == NULL);
   b->type = type;
   b->id = (struct buf_id){ 0 };
   b->blk = 0;
-  atomic_store_explicit (&b->refs, 1, memory_order_relaxed);
+  atomic_store_explicit (&b->refs, type == BUF_DATA ? BUF_GONE | 1 : 1,
+                         memory_order_relaxed);
   atomic_store_explicit (&b->touched, false, memory_order_relaxed);
   atomic_store_explicit (&b->is_data, type == BUF_DATA, memory_order_relaxed);
   b->flags = 0;
   b->dirty_cycle = 0;
   b->fresh = b->cut = false;
   atomic_fetch_add_explicit (&bs->nr_type[type], 1, memory_order_relaxed);
-  return b;
+}
+
+unsigned
+bufs_new (struct bufs *bs, enum buf_type type, struct buf **to, unsigned nr)
+{
+  unsigned done = pop_free (bs, type, to, nr);
+
+  for (; done < nr; done++) {
+    to[done] = evicted_or_free (bs, type);
+    if (to[done] == NULL)
+      break;
+  }
+  for (unsigned i = 0; i < done; i++)
+    make_new (bs, type, to[i]);
+  return done;
+}
+
+struct buf *
+buf_new (struct bufs *bs, enum buf_type type)
+{
+  struct buf *b;
+
+  return bufs_new (bs, type, &b, 1) == 1 ? b : NULL;
 }
 
 void
@@ -293,45 +308,7 @@ buf_free_new (struct bufs *bs, struct buf *b)
   assert (b->image == NULL);
   atomic_fetch_sub_explicit (&bs->nr_type[b->type], 1, memory_order_relaxed);
   atomic_store_explicit (&b->refs, 0, memory_order_relaxed);
-  push_free (bs, b, false);
-}
-
-int
-buf_claim (struct bufs *bs, unsigned nr)
-{
-  unsigned done = 0;
-
-  for (;;) {
-    struct buf *b;
-    uint64_t kept;
-
-    lock_acquire (&bs->free.lock);
-    kept = kept_locked (bs, BUF_DATA);
-    if (bs->free.nr > kept) {
-      unsigned more = (unsigned) min_u64 (nr - done, bs->free.nr - kept);
-
-      bs->free.nr_claimed += more;
-      done += more;
-    }
-    lock_release (&bs->free.lock);
-    if (done == nr)
-      return 0;
-    b = free_or_evicted (bs, BUF_DATA);
-    if (b == NULL)
-      break;
-    push_free (bs, b, true);
-    done++;
-  }
-  buf_unclaim (bs, done);
-  return EIO;
-}
-
-void
-buf_unclaim (struct bufs *bs, unsigned nr)
-{
-  LOCK_SCOPE (&bs->free.lock);
-  assert (bs->free.nr_claimed >= nr);
-  bs->free.nr_claimed -= nr;
+  push_free (bs, b);
 }
 
 /* ---- references ---- */
@@ -356,7 +333,7 @@ buf_put (struct bufs *bs, struct buf *b)
   if (old & BUF_GONE)
     buf_free_new (bs, b);     /* I3 */
   else if (try_evict (bs, b)) /* or whoever is in it by now */
-    push_free (bs, b, false);
+    push_free (bs, b);
 }
 
 /* ---- figures ---- */
@@ -464,7 +441,7 @@ make_bufs (struct bufs *bs)
     b->data = bs->memory + (size_t) i * BUF_BYTES;
     atomic_init (&b->bucket, BUCKET_NONE);
     if (i >= bs->config.nr_volumes) {
-      push_free (bs, b, false);
+      push_free (bs, b);
     } else {
       b->type = BUF_VOLUME;
       atomic_init (&b->refs, 1);
@@ -478,8 +455,6 @@ set_shares (struct bufs *bs)
 {
   uint64_t nr = bs->nr - bs->config.nr_volumes;
 
-  if (bs->config.shares_bytes != 0)
-    nr = min_u64 (nr, bs->config.shares_bytes / BUF_BYTES);
   bs->dirty_max[BUF_VOLUME] = bs->config.nr_volumes;
   bs->dirty_max[BUF_META] = nr / 2;
   bs->dirty_max[BUF_DATA] = nr / 4;

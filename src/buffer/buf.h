@@ -16,7 +16,7 @@
  * never exceed, so that whoever may hold a lock always finds a clean one:
  *
  *   dirty META   1/2    a cycle begins at 3/8
- *   dirty DATA   1/4    writers wait before they take a lock (buf_data_wait)
+ *   dirty DATA   1/4    writers wait before they take a lock (buf_data_get)
  *   UNDO         1/8    changes wait before they take a lock (change_begin)
  *   the rest     1/8    what loads hold
  *
@@ -96,9 +96,7 @@ struct bufs_config {
   unsigned nr_volumes;
   const uint8_t *uuid; /* of the store, for nodes' heads: copied */
   uint64_t cache_bytes;
-  uint64_t
-      shares_bytes; /* what shares are of: no more than cache_bytes; 0: it */
-  void *memory;     /* cache_bytes, page-aligned; NULL: made here */
+  void *memory;         /* cache_bytes, page-aligned; NULL: made here */
   struct buf_tag *tags; /* one a buffer, all 0; NULL: none */
   /* Dirty DATA should be written: there is much of it, or somebody waits for
    * room.  Called with no lock of rank LOCK_BUF or above; must not block.  May
@@ -191,18 +189,23 @@ extern const char *buf_node_error (const struct disk_node *node,
 
 /* ---- DATA ---- */
 
-/* Wait until nr more pages may become dirty, and reserve them, first come,
- * first served.  nr is at most bufs_dirty_max ().  EIO: the store has failed,
- * or for a second no buffer was clean.  Lock: none held.  Blocks: yes.
+/* Wait until nr more pages may become dirty, first come, first served, and get
+ * buffers for them: the caller's alone, to be filled.  nr is at most
+ * bufs_dirty_max ().  EIO: the store has failed, or for a second no buffer was
+ * clean.  Lock: none held.  Blocks: yes.
  */
-extern int buf_data_wait (struct bufs *bs, unsigned nr);
-extern void buf_data_unreserve (struct bufs *bs, unsigned nr);
+extern int buf_data_get (struct bufs *bs, struct buf **to, unsigned nr);
+/* They are not needed. */
+extern void buf_data_unget (struct bufs *bs, struct buf *const *bufs,
+                            unsigned nr);
 
-/* A reserved page becomes the content of block blk: copied, tagged, dirty and
- * found by all when this returns.  An old buffer of blk is dropped, dirty or
- * not.  Lock: any below LOCK_BUF.  Blocks: no.
+/* Buffers from buf_data_get (), filled, become the content of the blocks from
+ * blk on: tagged, dirty and found by all when this returns.  Old buffers of
+ * these blocks are dropped, dirty or not.  Lock: any below LOCK_BUF.  Blocks:
+ * no.
  */
-extern void buf_data_write (struct bufs *bs, uint64_t blk, const void *page);
+extern void buf_data_add (struct bufs *bs, struct buf *const *bufs, unsigned nr,
+                          uint64_t blk);
 
 /* Is any page in a buffer?  For who would ask for many blocks: false counts for
  * all that were in none before the call.  Lock: none needed.
@@ -242,7 +245,7 @@ extern void buf_meta_dirty (struct bufs *bs, struct buf *b);
 /* Take up to max buffers off the type's dirty list into to[], oldest first
  * (UNDO: by lsn), each with a reference; DATA is then sorted by volume and
  * block, neighbours beside each other.  They count as running until
- * buf_written (), which is not called for a write that failed: those stay as
+ * bufs_written (), which is not called for a write that failed: those stay as
  * they are, and are found by all.
  */
 extern unsigned bufs_take (struct bufs *bs, enum buf_type type, struct buf **to,
@@ -266,10 +269,12 @@ struct buf_io {
 extern int bufs_write (struct bufs *bs, struct vbatch *batch,
                        struct buf_io *ios, unsigned nr);
 
-/* The write of b is over well: clean, or free (UNDO); its tag is taken away;
- * the reference of bufs_take () is given back; waiters are woken.
+/* The writes of these, all of one type, are over well: clean, or free (UNDO);
+ * tags are taken away; the references of bufs_take () are given back; waiters
+ * are woken.
  */
-extern void buf_written (struct bufs *bs, struct buf *b);
+extern void bufs_written (struct bufs *bs, struct buf *const *bufs,
+                          unsigned nr);
 
 /* Walk and recount; nobody is at work.  NULL, or what is wrong. */
 extern const char *bufs_check (struct bufs *bs);

@@ -17,7 +17,12 @@
  *
  * One pass runs at a time, in the thread of whoever waits for it first, so
  * that a flush alone wakes nobody; what nobody waits for is the commit
- * thread's.
+ * thread's.  The others wait in a queue, each on a condition of his own, and
+ * wake each other one by one: all at once they would only meet at the locks of
+ * this file and of the server's connection.
+ *
+ * W1. [want_lock] While a waiter in the queue has no more to wait for, one
+ *     that was woken has not yet run; he wakes the next.
  */
 
 #include <config.h>
@@ -82,6 +87,23 @@ take_log (struct flush *fl, uint64_t *lsn, uint64_t end, unsigned *nr)
   return 0;
 }
 
+/* Those of taken[] from one place to another that have been written. */
+static void
+tell_written (struct flush *fl, unsigned i, unsigned end)
+{
+  while (i < end) {
+    unsigned first = i;
+
+    while (i < end && fl->ios[i].error == 0)
+      /* R6: from here on the next flush is for it too. */
+      flush_mark_volume (fl, (unsigned) fl->ios[i++].volume);
+    if (i > first)
+      bufs_written (fl->bs, fl->taken + first, i - first);
+    else
+      i++;
+  }
+}
+
 /* Write nr taken buffers, of which the first nr_data are DATA. */
 static int
 write_taken (struct flush *fl, struct vbatch *batch, unsigned nr_data,
@@ -89,13 +111,8 @@ write_taken (struct flush *fl, struct vbatch *batch, unsigned nr_data,
 {
   int err = bufs_write (fl->bs, batch, fl->ios, nr);
 
-  for (unsigned i = 0; i < nr; i++) {
-    if (fl->ios[i].error != 0)
-      continue;
-    /* R6: from here on the next flush is for it too. */
-    flush_mark_volume (fl, (unsigned) fl->ios[i].volume);
-    buf_written (fl->bs, fl->taken[i]);
-  }
+  tell_written (fl, 0, nr_data);
+  tell_written (fl, nr_data, nr);
   atomic_fetch_add (&fl->bytes_data, (uint64_t) nr_data * BUF_BYTES);
   atomic_fetch_add (&fl->bytes_log, (uint64_t) (nr - nr_data) * BUF_BYTES);
   return err;
@@ -189,19 +206,41 @@ pass (struct flush *fl, bool close, bool flush)
   return 0;
 }
 
+/* Is the mark in the log behind what is durable, and no commit comes? */
+static bool
+mark_is_due (struct flush *fl)
+{
+  uint64_t content = atomic_load (&fl->content_lsn);
+
+  return content > fl->told_lsn && content <= atomic_load (&fl->durable_lsn);
+}
+
+/* Is there something for the commit's thread, now that no pass is under way?
+ * Lock: needs want_lock.
+ */
+static bool
+thread_has_work (struct flush *fl)
+{
+  return fl->want_pass || fl->stop_commit || flush_failed (fl) ||
+         fl->want_durable > atomic_load (&fl->durable_lsn) ||
+         (!fl->mark_timed && mark_is_due (fl));
+}
+
 int
 commit_pass (struct flush *fl, bool close, bool flush)
 {
   int err;
 
   fl->passing = true;
+  commit_wake_waiter (fl); /* he may have to do no pass himself */
   lock_release (&fl->want_lock);
   err = pass (fl, close, flush);
   gate_look (fl);
   lock_acquire (&fl->want_lock);
   fl->passing = false;
-  cond_broadcast (&fl->progress);
-  cond_broadcast (&fl->commit_wanted);
+  commit_wake_waiter (fl);
+  if (thread_has_work (fl))
+    cond_broadcast (&fl->commit_wanted);
   return err;
 }
 
@@ -210,6 +249,86 @@ commit_pass_alone (struct flush *fl, bool close, bool flush)
 {
   LOCK_SCOPE (&fl->want_lock);
   return commit_pass (fl, close, flush);
+}
+
+/* ---- waiting ---- */
+
+struct commit_waiter {
+  struct commit_waiter *next;
+  uint64_t lsn;
+  const _Atomic uint64_t *reached;
+  cond_t woken;
+  bool queued;
+};
+
+/* Lock: needs want_lock. */
+static bool
+must_wait (struct flush *fl, const struct commit_waiter *w)
+{
+  return fl->passing && atomic_load (w->reached) < w->lsn && !flush_failed (fl);
+}
+
+void
+commit_wake_waiter (struct flush *fl)
+{
+  struct commit_waiter **at = &fl->waiters, *w;
+
+  while (*at != NULL && must_wait (fl, *at))
+    at = &(*at)->next;
+  w = *at;
+  if (w == NULL)
+    return;
+  *at = w->next;
+  if (*at == NULL)
+    fl->waiters_end = at;
+  w->queued = false;
+  cond_broadcast (&w->woken);
+}
+
+/* Until a pass is over, or there is nothing to wait for. */
+static void
+wait_queued (struct flush *fl, struct commit_waiter *w)
+{
+  w->next = NULL;
+  w->queued = true;
+  *fl->waiters_end = w;
+  fl->waiters_end = &w->next;
+  cond_init (&w->woken);
+  while (w->queued)
+    cond_wait (&w->woken, &fl->want_lock);
+  cond_destroy (&w->woken);
+}
+
+/* Until *reached is at lsn: by a pass of one's own, if no other is under way.
+ */
+static int
+wait_lsn (struct flush *fl, uint64_t lsn, const _Atomic uint64_t *reached)
+{
+  struct commit_waiter w = { .lsn = lsn, .reached = reached };
+
+  if (atomic_load (reached) >= lsn)
+    return flush_failed (fl) ? EIO : 0;
+  LOCK_SCOPE (&fl->want_lock);
+  while (atomic_load (reached) < lsn && !flush_failed (fl)) {
+    if (fl->passing)
+      wait_queued (fl, &w);
+    else
+      (void) commit_pass (fl, true, reached == &fl->durable_lsn);
+  }
+  commit_wake_waiter (fl);
+  return flush_failed (fl) ? EIO : 0;
+}
+
+int
+flush_commit (struct flush *fl, uint64_t lsn)
+{
+  return wait_lsn (fl, lsn, &fl->durable_lsn);
+}
+
+int
+flush_written (struct flush *fl, uint64_t lsn)
+{
+  return wait_lsn (fl, lsn, &fl->written_lsn);
 }
 
 /* ---- the thread ---- */
@@ -221,14 +340,6 @@ enum job {
   JOB_MARK, /* tell in the log what is durable */
   JOB_STOP
 };
-
-static bool
-mark_is_due (struct flush *fl)
-{
-  uint64_t content = atomic_load (&fl->content_lsn);
-
-  return content > fl->told_lsn && content <= atomic_load (&fl->durable_lsn);
-}
 
 /* What is to be done now.  Lock: needs want_lock. */
 static enum job
@@ -244,14 +355,29 @@ next_job (struct flush *fl)
   return pass ? JOB_WRITE : JOB_NONE;
 }
 
-/* Wait for something to do; nothing for a second, and it is the mark.  Lock:
+/* Wait a second for something to do.  True: there was no commit in it, and the
+ * mark is due.  Lock: needs want_lock.
+ */
+static bool
+wait_idle (struct flush *fl)
+{
+  uint64_t durable = atomic_load (&fl->durable_lsn);
+  bool woken;
+
+  fl->mark_timed = true;
+  woken = cond_wait_until (&fl->commit_wanted, &fl->want_lock,
+                           env_now_ns () + IDLE_MARK_NS);
+  fl->mark_timed = false;
+  return !woken && !fl->passing && durable == atomic_load (&fl->durable_lsn) &&
+         mark_is_due (fl);
+}
+
+/* Wait for something to do; no commit for a second, and it is the mark.  Lock:
  * needs want_lock.
  */
 static enum job
 wait_job (struct flush *fl)
 {
-  uint64_t idle_ns = env_now_ns () + IDLE_MARK_NS;
-
   for (;;) {
     enum job job = fl->passing ? JOB_NONE : next_job (fl);
 
@@ -259,8 +385,7 @@ wait_job (struct flush *fl)
       return job;
     if (fl->passing || !mark_is_due (fl))
       cond_wait (&fl->commit_wanted, &fl->want_lock);
-    else if (!cond_wait_until (&fl->commit_wanted, &fl->want_lock, idle_ns) &&
-             !fl->passing && mark_is_due (fl))
+    else if (wait_idle (fl))
       return JOB_MARK;
   }
 }

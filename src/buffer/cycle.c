@@ -103,7 +103,7 @@ copy_node (struct flush *fl, struct buf *b, uint64_t cycle, void *page)
   b->image = NULL;
   if (image == NULL) {
     buf_meta_seal (b, cycle, b->data);
-    memcpy (page, b->data, BUF_BYTES);
+    page_copy (page, b->data, 1);
   }
   b->cut = false;
   lock_release (node_lock (fl, b));
@@ -138,9 +138,10 @@ write_nodes (struct flush *fl, const struct cut *cut)
       };
     }
     err = bufs_write (fl->bs, batch, fl->cut_ios, nr);
-    for (unsigned k = 0; k < nr && err == 0; k++) {
-      flush_mark_volume (fl, (unsigned) fl->cut_ios[k].volume);
-      buf_written (fl->bs, fl->cut[i + k]);
+    if (err == 0) {
+      for (unsigned k = 0; k < nr; k++)
+        flush_mark_volume (fl, (unsigned) fl->cut_ios[k].volume);
+      bufs_written (fl->bs, fl->cut + i, nr);
     }
     atomic_fetch_add (&fl->bytes_meta, (uint64_t) nr * BUF_BYTES);
     i += nr;
@@ -148,6 +149,29 @@ write_nodes (struct flush *fl, const struct cut *cut)
   }
   vbatch_put (batch);
   return err ? fail (fl, "a map could not be written") : 0;
+}
+
+/* ---- in recovery ---- */
+
+bool
+cycle_is_full (struct flush *fl)
+{
+  return fl->early_cycle != UINT64_MAX &&
+         bufs_nr_dirty (fl->bs, BUF_META) >= CYCLE_EARLY_NODES (fl);
+}
+
+void
+cycle_write_early (struct flush *fl)
+{
+  struct cut cut = { .cycle = atomic_load (&fl->cycle) };
+  int err = 0;
+
+  take_nodes (fl, &cut);
+  bufs_sort (fl->cut, cut.nr);
+  if (!SABOTAGE (early_before_log))
+    err = commit_pass_alone (fl, true, true); /* R3 */
+  if (err == 0)
+    (void) write_nodes (fl, &cut);
 }
 
 /* ---- superblocks ---- */
@@ -226,7 +250,8 @@ cycle_run (struct flush *fl)
     err = write_super (fl, &fl->cut_root, fl->cut_lsn);
   if (err)
     return err;
-  retire (fl, fl->cut_lsn, cut.cycle - 1);
+  retire (fl, SABOTAGE (free_ring_early) ? cut.lsn : fl->cut_lsn,
+          cut.cycle - 1);
   err = write_nodes (fl, &cut);
   if (err)
     return err;
@@ -312,6 +337,6 @@ cycle_main (void *arg)
     (void) cycle_run (fl);
     LOCK_SCOPE (&fl->want_lock);
     fl->nr_cycles_done = fl->nr_cycles_begun;
-    cond_broadcast (&fl->progress);
+    cond_broadcast (&fl->cycle_done);
   }
 }

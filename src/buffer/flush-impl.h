@@ -19,8 +19,14 @@
 #define NODE_LOCKS      64u
 #define COMMIT_TAKE     1024u /* buffers taken for writing at a time */
 #define CYCLE_COPIES    256u  /* nodes copied for writing at a time */
-#define CYCLE_NS        (5 * NS_PER_S)
-#define IDLE_MARK_NS    NS_PER_S
+#ifndef CYCLE_EARLY_NODES     /* the simulator has fewer */
+/* Dirty nodes in recovery: three quarters of the buffers, less what a change
+ * may add.  The log needs the others, the table's leaves, and what is read.
+ */
+#define CYCLE_EARLY_NODES(fl) (bufs_nr ((fl)->bs) / 4 * 3 - CHANGE_NODES_MAX)
+#endif
+#define CYCLE_NS     (5 * NS_PER_S)
+#define IDLE_MARK_NS NS_PER_S
 
 /* The set of nodes that have an image in the log that recovery goes by: block
  * numbers, in an open hash that was made to hold them all.
@@ -71,8 +77,10 @@ struct flush {
   lock_t gate_lock;
   cond_t gate_changed; /* any of what change_begin () waits for */
   atomic_bool closed;
-  atomic_uint inside;      /* changes under way */
-  _Atomic uint64_t credit; /* nodes they may still change */
+  /* Changes under way in the low half, nodes they may still change in the
+   * high one: together, for each change touches both twice.
+   */
+  _Atomic uint64_t inside;
   atomic_uint nr_waiting;
 
   /* Cycles. */
@@ -82,12 +90,18 @@ struct flush {
   struct disk_super cut_root; /* roots as of cut_lsn */
   lock_t node_lock[NODE_LOCKS];
   struct imaged imaged; /* in recovery */
+  /* In recovery: nodes on the media of this cycle or a later one are its own,
+   * and what they were before is in the log.  Else UINT64_MAX.
+   */
+  uint64_t early_cycle;
 
   /* Who wants what of which thread.  [want_lock] */
   lock_t want_lock;
-  cond_t commit_wanted, cycle_wanted, progress;
+  cond_t commit_wanted, cycle_wanted, cycle_done;
+  struct commit_waiter *waiters, **waiters_end;
   uint64_t want_durable; /* lsn, of a pass nobody waits for */
   bool passing;          /* a pass is under way */
+  bool mark_timed;       /* the commit thread will see to the mark by itself */
   bool want_pass;        /* write what there is */
   atomic_bool asked;     /* a cycle, since the last began */
   uint64_t nr_cycles_begun, nr_cycles_done, want_cycles;
@@ -131,6 +145,10 @@ extern void undo_seal (struct flush *fl, struct buf *b);
 extern int commit_pass (struct flush *fl, bool close, bool flush);
 /* The same by one who is alone: in recovery, at close. */
 extern int commit_pass_alone (struct flush *fl, bool close, bool flush);
+/* Wake the first of those in flush_commit () or flush_written () who has no
+ * more to wait for; he wakes the next.  Lock: needs want_lock.
+ */
+extern void commit_wake_waiter (struct flush *fl);
 /* Flush every marked volume. */
 extern int commit_flush_volumes (struct flush *fl);
 extern void commit_main (void *arg);
@@ -140,6 +158,11 @@ extern void commit_main (void *arg);
 extern int cycle_run (struct flush *fl);
 /* The same, and its META is complete, durable and needs no log at the end. */
 extern int cycle_run_last (struct flush *fl, enum disk_state state);
+/* In recovery, with no change under way: write what is dirty if there is much
+ * of it; errors have made the store fail.
+ */
+extern bool cycle_is_full (struct flush *fl);
+extern void cycle_write_early (struct flush *fl);
 /* A slot as the last one, but for what the caller has changed in the root. */
 extern int cycle_write_super (struct flush *fl);
 extern void cycle_main (void *arg);

@@ -71,6 +71,13 @@ group_is_full (struct flush *fl)
              fl->ring_blocks / 4;
 }
 
+static bool
+undo_is_half (struct flush *fl)
+{
+  return bufs_nr_dirty (fl->bs, BUF_UNDO) >
+         bufs_dirty_max (fl->bs, BUF_UNDO) / 2;
+}
+
 /* Is there room for what the changes inside may need?  One alone always has
  * room in the buffers.
  */
@@ -84,8 +91,7 @@ has_room (struct flush *fl, uint64_t credit, unsigned inside)
   if (group_is_full (fl) ||
       ring_used (fl) + credit + redo + ring_reserve (fl) > fl->ring_blocks)
     return false;
-  if (inside <= 1 &&
-      bufs_nr_dirty (fl->bs, BUF_UNDO) <= bufs_dirty_max (fl->bs, BUF_UNDO) / 2)
+  if (inside <= 1 && !undo_is_half (fl))
     return meta + atomic_load (&fl->cut_reserve) <=
            bufs_dirty_max (fl->bs, BUF_META);
   return meta + atomic_load (&fl->cut_reserve) <=
@@ -93,17 +99,24 @@ has_room (struct flush *fl, uint64_t credit, unsigned inside)
          undo <= bufs_dirty_max (fl->bs, BUF_UNDO);
 }
 
+/* What one change with so many nodes adds to fl->inside. */
+static uint64_t
+one_inside (unsigned nr_nodes)
+{
+  return (uint64_t) nr_nodes << 32 | 1;
+}
+
 /* Go in, if the gate is open and there is room. */
 static bool
 try_enter (struct flush *fl, unsigned nr_nodes)
 {
-  uint64_t credit = atomic_fetch_add (&fl->credit, nr_nodes) + nr_nodes;
-  unsigned inside = atomic_fetch_add (&fl->inside, 1) + 1;
+  uint64_t one = one_inside (nr_nodes);
+  uint64_t inside = atomic_fetch_add (&fl->inside, one) + one;
 
-  if (!atomic_load (&fl->closed) && has_room (fl, credit, inside))
+  if (!atomic_load (&fl->closed) &&
+      has_room (fl, inside >> 32, (uint32_t) inside))
     return true;
-  atomic_fetch_sub (&fl->credit, nr_nodes);
-  atomic_fetch_sub (&fl->inside, 1);
+  atomic_fetch_sub (&fl->inside, one);
   return false;
 }
 
@@ -172,12 +185,13 @@ change_begin_cut (struct flush *fl, struct change *ch)
   ch->lsn = 0;
   ch->quiet = false;
   ch->nr_nodes = 0;
-  if (fl->started &&
-      bufs_nr_dirty (fl->bs, BUF_UNDO) > bufs_dirty_max (fl->bs, BUF_UNDO) / 2)
+  if (cycle_is_full (fl))
+    cycle_write_early (fl);
+  else if (fl->started && undo_is_half (fl))
     (void) flush_written (fl, flush_tail (fl));
-  else if (!fl->started)
+  else if (undo_is_half (fl))
     (void) commit_pass_alone (fl, true, false);
-  atomic_fetch_add (&fl->inside, 1);
+  atomic_fetch_add (&fl->inside, one_inside (0));
 }
 
 bool
@@ -191,8 +205,7 @@ cycle_is_wanted (struct flush *fl)
 void
 change_end (struct flush *fl, struct change *ch)
 {
-  atomic_fetch_sub (&fl->credit, ch->nr_nodes);
-  atomic_fetch_sub (&fl->inside, 1);
+  atomic_fetch_sub (&fl->inside, one_inside (ch->nr_nodes));
   if (atomic_load (&fl->closed) || atomic_load (&fl->nr_waiting) > 0) {
     LOCK_SCOPE (&fl->gate_lock);
     cond_broadcast (&fl->gate_changed);
@@ -210,7 +223,7 @@ gate_close (struct flush *fl)
     return;
   LOCK_SCOPE (&fl->gate_lock);
   atomic_store (&fl->closed, true);
-  while (atomic_load (&fl->inside) > 0)
+  while ((uint32_t) atomic_load (&fl->inside) > 0)
     cond_wait (&fl->gate_changed, &fl->gate_lock);
 }
 
@@ -243,6 +256,15 @@ imaged_has (const struct imaged *im, uint64_t blk)
   }
 }
 
+/* Has the medium what nobody could go back to without an image? */
+static bool
+needs_image (const struct flush *fl, const struct buf *b)
+{
+  const struct disk_node *node = (const struct disk_node *) b->data;
+
+  return node->cycle < fl->early_cycle && !imaged_has (&fl->imaged, b->blk);
+}
+
 bool
 buf_begin (struct flush *fl, struct change *ch, struct buf *b, bool fresh)
 {
@@ -257,7 +279,7 @@ buf_begin (struct flush *fl, struct change *ch, struct buf *b, bool fresh)
     buf_meta_seal (b, b->dirty_cycle, b->data);
     if (!SABOTAGE (no_image))
       b->image = undo_image (fl, b, true);
-  } else if (!fresh && !imaged_has (&fl->imaged, b->blk)) {
+  } else if (!fresh && needs_image (fl, b)) {
     if (!SABOTAGE (no_undo))
       (void) undo_image (fl, b, false);
   }
@@ -289,35 +311,6 @@ flush_durable (struct flush *fl)
   return atomic_load (&fl->durable_lsn);
 }
 
-/* Until *reached is at lsn: by a pass of one's own, if no other is under way.
- */
-static int
-wait_lsn (struct flush *fl, uint64_t lsn, _Atomic uint64_t *reached)
-{
-  if (atomic_load (reached) >= lsn)
-    return flush_failed (fl) ? EIO : 0;
-  LOCK_SCOPE (&fl->want_lock);
-  while (atomic_load (reached) < lsn && !flush_failed (fl)) {
-    if (fl->passing)
-      cond_wait (&fl->progress, &fl->want_lock);
-    else
-      (void) commit_pass (fl, true, reached == &fl->durable_lsn);
-  }
-  return flush_failed (fl) ? EIO : 0;
-}
-
-int
-flush_commit (struct flush *fl, uint64_t lsn)
-{
-  return wait_lsn (fl, lsn, &fl->durable_lsn);
-}
-
-int
-flush_written (struct flush *fl, uint64_t lsn)
-{
-  return wait_lsn (fl, lsn, &fl->written_lsn);
-}
-
 void
 flush_kick (struct flush *fl)
 {
@@ -347,7 +340,7 @@ flush_run_cycle (struct flush *fl)
   fl->want_cycles = max_u64 (fl->want_cycles, nr);
   cond_broadcast (&fl->cycle_wanted);
   while (fl->nr_cycles_done < nr && !flush_failed (fl))
-    cond_wait (&fl->progress, &fl->want_lock);
+    cond_wait (&fl->cycle_done, &fl->want_lock);
   return flush_failed (fl) ? EIO : 0;
 }
 
@@ -406,7 +399,8 @@ flush_fail (struct flush *fl, const char *reason)
              reason);
   bufs_fail (fl->bs);
   lock_acquire (&fl->want_lock);
-  cond_broadcast (&fl->progress);
+  commit_wake_waiter (fl);
+  cond_broadcast (&fl->cycle_done);
   cond_broadcast (&fl->commit_wanted);
   cond_broadcast (&fl->cycle_wanted);
   lock_release (&fl->want_lock);
@@ -432,7 +426,7 @@ init_locks (struct flush *fl)
   cond_init (&fl->gate_changed);
   cond_init (&fl->commit_wanted);
   cond_init (&fl->cycle_wanted);
-  cond_init (&fl->progress);
+  cond_init (&fl->cycle_done);
 }
 
 static uint64_t
@@ -487,7 +481,9 @@ flush_create (const struct flush_config *config, struct flush **flp)
   fl->ring_blocks = root->ring_blocks;
   memcpy (fl->uuid, root->uuid, sizeof fl->uuid);
   fl->freemap_nodes = count_freemap_nodes (root);
+  fl->early_cycle = UINT64_MAX;
   flush_reserve (fl, 0);
+  fl->waiters_end = &fl->waiters;
   init_locks (fl);
   err = make_memory (fl);
   if (err == 0)
@@ -571,7 +567,7 @@ flush_destroy (struct flush *fl)
   cond_destroy (&fl->gate_changed);
   cond_destroy (&fl->commit_wanted);
   cond_destroy (&fl->cycle_wanted);
-  cond_destroy (&fl->progress);
+  cond_destroy (&fl->cycle_done);
   free (fl);
 }
 

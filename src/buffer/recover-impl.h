@@ -6,8 +6,7 @@
 
 #include "flush-impl.h"
 #include "recover.h"
-
-#define RECOVER_CHUNK 256u /* log blocks read at a time */
+#include "ring.h"
 
 /* What a record above the mark makes of a page. */
 struct candidate {
@@ -30,9 +29,7 @@ struct recover {
   struct recover_report *report;
   uint8_t *page;      /* one block */
   unsigned nr_copies; /* old images in flush.copies, not written yet */
-  /* Log blocks [chunk_first, chunk_first + chunk_nr) */
-  uint8_t *chunk;
-  uint64_t chunk_first, chunk_nr;
+  struct ring ring;
   uint64_t first, end, mark;           /* redo_lsn, E, M */
   uint64_t epoch;                      /* the highest in [first, end) */
   uint64_t nr_images;                  /* in [first, end) */
@@ -54,9 +51,19 @@ extern bool recover_block_ok (const struct recover *rc, uint64_t blk);
 extern int recover_log (struct recover *rc, uint64_t lsn, bool back,
                         const struct disk_log **logp);
 /* Find end, mark, epoch and counts.  clean: the superblock says that nothing
- * follows; then the rest of the ring is not looked at.  EUCLEAN: damage.
+ * follows; then, if so, the rest of the ring is not looked at.  EUCLEAN:
+ * damage, told.
  */
 extern int recover_scan (struct recover *rc, bool clean);
+
+/* ---- recover.c ---- */
+
+/* One change ends and another begins: what is dirty is written if there is
+ * much of it.
+ */
+extern int recover_next (struct recover *rc, struct change *ch);
+/* The same, and what has been noted for the free map is folded. */
+extern int recover_breathe (struct recover *rc, struct change *ch);
 
 /* ---- recover-page.c ---- */
 

@@ -25,6 +25,8 @@
 #include "crc32c.h"
 #include "log.h"
 
+#define BREATHE_PAGES 4096u /* what is noted of so many is folded */
+
 int
 recover_make_room (struct recover *rc)
 {
@@ -103,8 +105,8 @@ read_blocks (struct recover *rc, uint64_t blk, uint64_t nr)
 {
   struct volume *v = rc->fl->config.volumes[blkno_volume (blk)];
 
-  rc->chunk_nr = 0; /* it holds no log now */
-  return volume_read (v, blkno_place (blk) * BUF_BYTES, rc->chunk,
+  rc->ring.nr = 0; /* it holds no log now */
+  return volume_read (v, blkno_place (blk) * BUF_BYTES, rc->ring.buf,
                       nr * BUF_BYTES);
 }
 
@@ -120,7 +122,7 @@ look (struct recover *rc, struct candidate *c, uint64_t nr)
     return;
   }
   for (uint64_t i = 0; i < nr && err == 0; i++)
-    c[i].good = crc32c (0, rc->chunk + i * BUF_BYTES, BUF_BYTES) == c[i].crc;
+    c[i].good = crc32c (0, rc->ring.buf + i * BUF_BYTES, BUF_BYTES) == c[i].crc;
   rc->report->nr_verified += nr;
 }
 
@@ -132,7 +134,7 @@ look_at_newest (struct recover *rc)
     struct candidate *c = &rc->candidates[i];
     uint64_t nr = 1;
 
-    while (i + nr < rc->nr_candidates && nr < RECOVER_CHUNK && c[nr].newest &&
+    while (i + nr < rc->nr_candidates && nr < RING_RUN_MAX && c[nr].newest &&
            c[nr].blk == c->blk + nr && c->type == DISK_REC_MAP)
       nr++;
     if (c->type == DISK_REC_MAP)
@@ -192,9 +194,14 @@ recover_pages (struct recover *rc, struct change *ch)
   }
   /* A block may have left one page and come to another: in this order. */
   qsort (rc->candidates, rc->nr_candidates, sizeof *rc->candidates, by_order);
-  for (uint64_t i = 0; i < rc->nr_candidates && err == 0; i++)
+  err = recover_breathe (rc, ch);
+  for (uint64_t i = 0; i < rc->nr_candidates && err == 0; i++) {
     if (rc->candidates[i].chosen)
       err = apply (rc, ch, &rc->candidates[i]);
+    if (err == 0)
+      err = i % BREATHE_PAGES == BREATHE_PAGES - 1 ? recover_breathe (rc, ch)
+                                                   : recover_next (rc, ch);
+  }
   rc->nr_candidates = 0;
   return err;
 }

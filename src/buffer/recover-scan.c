@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Where the log ends, and whether that is an end or a hole.
  *
+ *   first        mark         end      dropped
+ *   | good .. good | good .. good | bad | good? ... |
+ *
  * From redo_lsn on blocks must follow each other: right place, lsn one more,
  * epoch never lower, CRC.  At the first that does not, s, the log ends: a
  * crash loses blocks behind the last flush, in any combination.  But if some
@@ -10,7 +13,12 @@
  *
  * A block of an older turn of the ring, or one that an earlier recovery
  * dropped, does not count: its lsn or its epoch is lower.  The superblock has
- * the epoch that redo_lsn is of, for the first block has none before it.
+ * the epoch that redo_lsn is of, for the first block has none before it.  The
+ * block at redo_lsn's place must not be of a later turn: then this root slot
+ * is older than what the ring still holds.
+ *
+ * Recovery and `farpage check` look with the same function; what is wrong is
+ * handed out, and told by who called.
  */
 
 #include <config.h>
@@ -22,79 +30,122 @@
 
 #include "log.h"
 
-/* Read blocks [lsn, lsn + nr) into the chunk, round the ring's end. */
-static int
-load_chunk (struct recover *rc, uint64_t lsn, uint64_t nr)
+/* ---- looking ---- */
+
+static void
+wrong (struct recover_look *look, uint64_t lsn, const char *what)
 {
-  const struct disk_super *root = &rc->supers->root;
-  struct volume *v = rc->fl->config.volumes[0];
-  uint64_t done = 0;
-
-  rc->chunk_nr = 0;
-  while (done < nr) {
-    uint64_t at = (lsn + done) % root->ring_blocks;
-    uint64_t run = min_u64 (nr - done, root->ring_blocks - at);
-    int err = volume_read (v, (root->ring_first + at) * BUF_BYTES,
-                           rc->chunk + done * BUF_BYTES, run * BUF_BYTES);
-
-    if (err)
-      return err;
-    done += run;
-  }
-  rc->chunk_first = lsn;
-  rc->chunk_nr = nr;
-  return 0;
+  if (look->wrong != NULL)
+    return;
+  look->wrong = what;
+  look->wrong_lsn = lsn;
 }
 
-/* A run of blocks around lsn; a medium that cannot read all of it may still
- * read the one.
- */
-static int
-load_around (struct recover *rc, uint64_t lsn, uint64_t low, uint64_t high,
-             bool back)
+static void
+count (const struct disk_log *log, struct recover_look *look)
 {
-  uint64_t first = lsn, nr;
+  uint32_t pos = 0;
 
-  if (back)
-    first = lsn - low >= RECOVER_CHUNK ? lsn + 1 - RECOVER_CHUNK : low;
-  nr = min_u64 (high - first, RECOVER_CHUNK);
-  if (load_chunk (rc, first, nr) == 0)
-    return 0;
-  return load_chunk (rc, lsn, 1);
+  look->epoch = log->epoch;
+  look->mark = max_u64 (look->mark, log->durable);
+  look->nr_images += log->kind == DISK_LOG_UNDO;
+  if (log->kind != DISK_LOG_REDO)
+    return;
+  while (undo_next_rec (log, log->bytes, &pos) != NULL)
+    look->nr_records++;
+  if (pos != log->bytes)
+    wrong (look, log->lsn, "has a record that is not whole");
 }
 
+/* Block lsn if it counts; one that cannot be read is as good as not there. */
 static const struct disk_log *
-chunk_block (const struct recover *rc, uint64_t lsn)
+good_block (struct ring *r, uint64_t lsn, const struct recover_look *look)
 {
-  if (lsn < rc->chunk_first || lsn - rc->chunk_first >= rc->chunk_nr)
-    return NULL;
-  return (const struct disk_log *) (rc->chunk +
-                                    (lsn - rc->chunk_first) * BUF_BYTES);
+  const struct disk_log *log =
+      ring_block (r, lsn, look->first, look->first + r->ring_blocks, false);
+
+  return log != NULL && ring_is_good (r, log, lsn, look->epoch) ? log : NULL;
+}
+
+/* What lies behind the end: dropped, or a sign that the end is a hole. */
+static void
+look_behind (struct ring *r, struct recover_look *look)
+{
+  uint64_t limit = look->first + r->ring_blocks;
+
+  for (uint64_t lsn = look->end + 1; lsn < limit; lsn++) {
+    const struct disk_log *log = good_block (r, lsn, look);
+
+    if (log == NULL)
+      continue;
+    look->nr_dropped++;
+    if (log->durable > look->end)
+      wrong (look, look->end,
+             "is damaged: it was durable when a later one was written");
+  }
 }
 
 static bool
-is_good (const struct recover *rc, const struct disk_log *log, uint64_t lsn,
-         uint64_t epoch)
+is_of_later_turn (struct ring *r, uint64_t first)
 {
-  if (undo_error (log, rc->supers->root.uuid) != NULL || log->lsn != lsn)
-    return false;
-  return log->epoch >= epoch || SABOTAGE (ignore_epoch);
+  const struct disk_log *log =
+      ring_block (r, first, first, first + r->ring_blocks, false);
+
+  return log != NULL && undo_error (log, r->uuid) == NULL && log->lsn > first;
 }
+
+static void
+look_at (struct ring *r, const struct disk_super *root, bool clean,
+         struct recover_look *look)
+{
+  const struct disk_log *log;
+
+  *look =
+      (struct recover_look){ .first = root->redo_lsn, .end = root->redo_lsn };
+  look->epoch = root->redo_epoch;
+  look->mark = max_u64 (root->durable_lsn, root->redo_lsn);
+  if (is_of_later_turn (r, look->first)) {
+    wrong (look, look->first,
+           "is of a later turn of the ring: newer superblocks than the best "
+           "one are lost");
+    return;
+  }
+  while (look->end - look->first < r->ring_blocks &&
+         (log = good_block (r, look->end, look)) != NULL) {
+    count (log, look);
+    look->end++;
+  }
+  if (SABOTAGE (believe_all))
+    look->mark = look->end;
+  if (!clean || look->end != look->first)
+    look_behind (r, look);
+  if (look->mark > look->end)
+    wrong (look, look->end, "is missing: the log was durable beyond it");
+}
+
+int
+recover_look (struct volume *v, const struct disk_super *root,
+              struct recover_look *look)
+{
+  struct ring r;
+  int err = ring_open (&r, v, root, RING_RUN_MAX);
+
+  if (err == 0)
+    look_at (&r, root, root->state == DISK_CLEAN, look);
+  ring_close (&r);
+  return err;
+}
+
+/* ---- for recovery ---- */
 
 int
 recover_log (struct recover *rc, uint64_t lsn, bool back,
              const struct disk_log **logp)
 {
-  const struct disk_log *log = chunk_block (rc, lsn);
+  const struct disk_log *log =
+      ring_block (&rc->ring, lsn, rc->first, rc->end, back);
 
-  if (log == NULL) {
-    int err = load_around (rc, lsn, rc->first, rc->end, back);
-
-    if (err)
-      return err;
-    log = chunk_block (rc, lsn);
-  }
-  if (!is_good (rc, log, lsn, 0)) {
+  if (log == NULL || !ring_is_good (&rc->ring, log, lsn, 0)) {
     log_write (LOG_ERROR,
                "store: log block %" PRIu64 " was good and is not any more "
                "(the medium fails)",
@@ -105,7 +156,7 @@ recover_log (struct recover *rc, uint64_t lsn, bool back,
   return 0;
 }
 
-/* Count what recovery will need memory for; pages by where the mark is. */
+/* Count what recovery will need memory for. */
 static void
 count_records (struct recover *rc, const struct disk_log *log)
 {
@@ -121,32 +172,6 @@ count_records (struct recover *rc, const struct disk_log *log)
   }
 }
 
-/* Follow the blocks from first on to the end. */
-static int
-follow (struct recover *rc)
-{
-  uint64_t limit = rc->first + rc->supers->root.ring_blocks;
-
-  for (rc->end = rc->first; rc->end < limit; rc->end++) {
-    const struct disk_log *log = chunk_block (rc, rc->end);
-
-    if (log == NULL) {
-      int err = load_around (rc, rc->end, rc->first, limit, false);
-
-      if (err) /* not readable: as good as not there; see find_damage () */
-        break;
-      log = chunk_block (rc, rc->end);
-    }
-    if (!is_good (rc, log, rc->end, rc->epoch))
-      break;
-    rc->epoch = log->epoch;
-    rc->mark = max_u64 (rc->mark, log->durable);
-    rc->nr_images += log->kind == DISK_LOG_UNDO;
-  }
-  return 0;
-}
-
-/* Count what is above the mark, now that it is known. */
 static int
 count_above (struct recover *rc)
 {
@@ -162,75 +187,24 @@ count_above (struct recover *rc)
   return 0;
 }
 
-/* Does a good block behind the end say that the end was durable? */
-static int
-find_damage (struct recover *rc)
-{
-  uint64_t limit = rc->first + rc->supers->root.ring_blocks;
-
-  for (uint64_t lsn = rc->end + 1; lsn < limit; lsn++) {
-    const struct disk_log *log = chunk_block (rc, lsn);
-
-    if (log == NULL) {
-      if (load_around (rc, lsn, rc->first, limit, false) != 0)
-        continue;
-      log = chunk_block (rc, lsn);
-    }
-    if (!is_good (rc, log, lsn, rc->epoch) || log->durable <= rc->end)
-      continue;
-    log_write (LOG_ERROR,
-               "store: log block %" PRIu64 " is damaged: it was durable when "
-               "block %" PRIu64 " was written (run 'farpage check')",
-               rc->end, lsn);
-    return EUCLEAN;
-  }
-  return 0;
-}
-
-/* The block at redo_lsn's place must not be of a later turn: then this root
- * slot is older than what the ring still holds.
- */
-static int
-check_first (struct recover *rc)
-{
-  const struct disk_super *root = &rc->supers->root;
-  const struct disk_log *log;
-
-  if (load_around (rc, rc->first, rc->first, rc->first + root->ring_blocks,
-                   false) != 0)
-    return 0;
-  log = chunk_block (rc, rc->first);
-  if (undo_error (log, root->uuid) != NULL || log->lsn <= rc->first)
-    return 0;
-  log_write (LOG_ERROR,
-             "store: the log goes on from %" PRIu64 ", and the best superblock "
-             "is of %" PRIu64 ": newer ones are lost (run 'farpage check')",
-             log->lsn, rc->first);
-  return EUCLEAN;
-}
-
 int
 recover_scan (struct recover *rc, bool clean)
 {
-  const struct disk_super *root = &rc->supers->root;
-  int err;
+  struct recover_look look;
 
-  rc->first = root->redo_lsn;
-  rc->epoch = root->redo_epoch;
-  rc->mark = max_u64 (root->durable_lsn, rc->first);
-  err = check_first (rc);
-  if (err == 0)
-    err = follow (rc);
-  if (err == 0 && SABOTAGE (believe_all))
-    rc->mark = rc->end;
-  if (err == 0 && !(clean && rc->end == rc->first))
-    err = find_damage (rc);
-  if (err == 0 && rc->mark > rc->end) {
+  rc->ring.nr = 0; /* what staging had is on the medium by now */
+  look_at (&rc->ring, &rc->supers->root, clean, &look);
+  rc->first = look.first;
+  rc->end = look.end;
+  rc->mark = look.mark;
+  rc->epoch = look.epoch;
+  rc->nr_images = look.nr_images;
+  if (look.wrong != NULL) {
     log_write (LOG_ERROR,
-               "store: the log ends at %" PRIu64 ", but was durable up to "
-               "%" PRIu64 " (run 'farpage check')",
-               rc->end, rc->mark);
-    err = EUCLEAN;
+               "store: log block %" PRIu64 " %s (run 'farpage "
+               "check')",
+               look.wrong_lsn, look.wrong);
+    return EUCLEAN;
   }
-  return err ? err : count_above (rc);
+  return count_above (rc);
 }

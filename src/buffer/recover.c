@@ -9,7 +9,8 @@
  *   1. Flush every volume: what is read below is on the media then.
  *   2. A new epoch: peers' slots, then the root's.
  *   3. Staging: what a dead process had not written is written; flush.
- *   4. Find E and M (recover-scan.c).
+ *   4. Find E and M (recover-scan.c).  With no staging file this comes before
+ *      2: a store that is refused is left as it was.
  *   5. UNDO: images back to their places, from E to redo_lsn, so that the
  *      oldest wins: all META is as of redo_lsn.
  *   6. REDO below M.  Of records above M only nodes and objects; their pages
@@ -18,14 +19,29 @@
  *      an object leaves the table.
  *   7. A cycle; its superblock ends it.
  *
- * I1. Until the superblock of 7, nothing that 4 to 6 read is changed: UNDO
- *     writes what it will write again, new images go behind E and change
- *     nothing when they are undone, blocks go on telling M.  So a crash at any
- *     step begins again and ends the same.
+ * I1. Until the superblock of 7, nothing that 4 to 6 read is changed for good:
+ *     UNDO puts back what was changed, blocks go on telling M, and new images
+ *     go behind E.  So a crash at any step begins again and ends the same.
  * I2. No block is allocated: records say where new nodes are.
- * I3. Memory: a chunk of the log, a word an image, a candidate a page above M
- *     (bounded by GROUP_PAGES_MAX), and the nodes that are changed (bounded by
- *     dirty_max of the superblock).
+ * I3. Memory: the buffers that this server has, however many the one before it
+ *     had; and beside them a chunk of the log, some words an image, and a
+ *     candidate a page above M (bounded by GROUP_PAGES_MAX).
+ *
+ * How I1 and I3 go together: if nodes that 6 has changed become many, they are
+ * written early, each to its place, and can be evicted (cycle_write_early ()).
+ * That is a cycle without a cut and without a superblock:
+ *
+ *   - Before a node is written, the log has its image as of redo_lsn, durably:
+ *     the dead server's, or one that buf_begin () has laid behind E.  The next
+ *     recovery, if this one dies, finds either and puts the node back.
+ *   - A node that was made after redo_lsn needs none: its block was free, or
+ *     its page's, and then a record below M has freed it.
+ *   - The cycle's number rises each time, and a node that was written early is
+ *     known by it (flush.early_cycle) when it is read and changed again: what
+ *     lies on the medium then must not become an image.
+ *
+ * So what may be dirty has room at any time between two changes, and each
+ * change is small: one record, or one page above M.
  */
 
 #include <config.h>
@@ -251,6 +267,27 @@ undo_all (struct recover *rc)
 
 /* ---- REDO ---- */
 
+int
+recover_next (struct recover *rc, struct change *ch)
+{
+  change_end (rc->fl, ch);
+  change_begin_cut (rc->fl, ch);
+  ch->quiet = true;
+  return flush_failed (rc->fl) ? EIO : 0;
+}
+
+int
+recover_breathe (struct recover *rc, struct change *ch)
+{
+  int err;
+
+  change_end (rc->fl, ch);
+  err = rc->fl->config.ops->before_cut (rc->fl->config.arg);
+  change_begin_cut (rc->fl, ch);
+  ch->quiet = true;
+  return err == 0 && flush_failed (rc->fl) ? EIO : err;
+}
+
 static bool
 is_page_rec (const struct disk_rec *rec)
 {
@@ -289,8 +326,11 @@ settle (struct recover *rc, struct change *ch)
 {
   int err = recover_pages (rc, ch);
 
-  for (uint64_t i = 0; i < rc->nr_late && err == 0; i++)
+  for (uint64_t i = 0; i < rc->nr_late && err == 0; i++) {
     err = rc->ops->node (rc->arg, ch, &rc->late[i]);
+    if (err == 0)
+      err = recover_next (rc, ch);
+  }
   rc->nr_late = 0;
   return err;
 }
@@ -333,19 +373,6 @@ redo_rec (struct recover *rc, struct change *ch, const struct disk_log *log,
   return rc->ops->map (rc->arg, ch, rec, more);
 }
 
-/* What has been noted for the free map goes into it now and then. */
-static int
-breathe (struct recover *rc, struct change *ch)
-{
-  int err;
-
-  change_end (rc->fl, ch);
-  err = rc->fl->config.ops->before_cut (rc->fl->config.arg);
-  change_begin_cut (rc->fl, ch);
-  ch->quiet = true;
-  return err;
-}
-
 static int
 redo_block (struct recover *rc, struct change *ch, const struct disk_log *log)
 {
@@ -353,8 +380,11 @@ redo_block (struct recover *rc, struct change *ch, const struct disk_log *log)
   uint32_t pos = 0;
   int err = 0;
 
-  while (err == 0 && (rec = undo_next_rec (log, log->bytes, &pos)) != NULL)
+  while (err == 0 && (rec = undo_next_rec (log, log->bytes, &pos)) != NULL) {
     err = redo_rec (rc, ch, log, rec);
+    if (err == 0)
+      err = recover_next (rc, ch);
+  }
   return err;
 }
 
@@ -371,12 +401,12 @@ redo_all (struct recover *rc)
 
     err = recover_log (rc, lsn, false, &log);
     if (err == 0 && log->kind == DISK_LOG_REDO) {
-      /* To settle pages takes the chunk. */
+      /* To settle pages takes the ring's memory. */
       memcpy (rc->page, log, BUF_BYTES);
       err = redo_block (rc, &ch, (const struct disk_log *) rc->page);
     }
     if (err == 0)
-      err = breathe (rc, &ch);
+      err = recover_breathe (rc, &ch);
   }
   if (err == 0)
     err = settle (rc, &ch);
@@ -412,6 +442,7 @@ undo_and_redo (struct recover *rc)
 
   fl->hold_mark = true;
   fl->held_mark = rc->mark;
+  fl->early_cycle = flush_cycle (fl);
   err = recover_make_room (rc);
   if (err == 0)
     err = undo_all (rc);
@@ -423,42 +454,56 @@ undo_and_redo (struct recover *rc)
     err = cycle_run_last (fl, DISK_IN_USE);
   free (fl->imaged.blk);
   fl->imaged = (struct imaged){ NULL, 0 };
+  fl->early_cycle = UINT64_MAX;
   return err;
 }
 
-/* Steps 1 and 2. */
+static int
+flush_all (struct recover *rc)
+{
+  for (unsigned i = 0; i < rc->fl->config.nr_volumes; i++)
+    if (!SABOTAGE (no_open_flush))
+      flush_mark_volume (rc->fl, i);
+  return commit_flush_volumes (rc->fl);
+}
+
 static int
 attach (struct recover *rc)
 {
-  struct flush *fl = rc->fl;
-  int err;
-
-  for (unsigned i = 0; i < fl->config.nr_volumes; i++)
-    if (!SABOTAGE (no_open_flush))
-      flush_mark_volume (fl, i);
-  err = commit_flush_volumes (fl);
-  if (err)
-    return err;
   rc->supers->root.state = DISK_IN_USE;
-  return supers_attach (rc->supers, buf_volume (fl->bs, 0)->data);
+  return supers_attach (rc->supers, buf_volume (rc->fl->bs, 0)->data);
+}
+
+/* Steps 1 to 4. */
+static int
+attach_and_scan (struct recover *rc, struct staging *old)
+{
+  bool clean = rc->supers->root.state == DISK_CLEAN;
+  int err = flush_all (rc);
+
+  if (err == 0 && old == NULL)
+    err = recover_scan (rc, clean);
+  if (err == 0)
+    err = attach (rc);
+  if (err == 0 && old != NULL) {
+    err = replay_staging (rc, old);
+    if (err == 0)
+      err = recover_scan (rc, clean);
+  }
+  /* A root slot newer than the one found was lost: its epoch is taken. */
+  if (err == 0 && rc->epoch >= rc->supers->root.epoch) {
+    rc->supers->root.epoch = rc->epoch;
+    err = attach (rc);
+  }
+  return err;
 }
 
 static int
 run (struct recover *rc, struct staging *old)
 {
   struct recover_report *report = rc->report;
-  bool clean = rc->supers->root.state == DISK_CLEAN;
-  int err = attach (rc);
+  int err = attach_and_scan (rc, old);
 
-  if (err == 0)
-    err = replay_staging (rc, old);
-  if (err == 0)
-    err = recover_scan (rc, clean);
-  /* A root slot newer than the one found was lost: its epoch is taken. */
-  if (err == 0 && rc->epoch >= rc->supers->root.epoch) {
-    rc->supers->root.epoch = rc->epoch;
-    err = supers_attach (rc->supers, buf_volume (rc->fl->bs, 0)->data);
-  }
   if (err)
     return err;
   set_log_end (rc);
@@ -482,10 +527,12 @@ recover_run (struct flush *fl, struct supers *supers, struct staging *old,
   int err;
 
   memset (report, 0, sizeof *report);
-  rc.chunk = aligned_alloc (BUF_BYTES, RECOVER_CHUNK * BUF_BYTES);
+  err =
+      ring_open (&rc.ring, fl->config.volumes[0], &supers->root, RING_RUN_MAX);
   rc.page = aligned_alloc (BUF_BYTES, BUF_BYTES);
-  err = rc.chunk != NULL && rc.page != NULL ? run (&rc, old) : ENOMEM;
-  free (rc.chunk);
+  if (err == 0)
+    err = rc.page != NULL ? run (&rc, old) : ENOMEM;
+  ring_close (&rc.ring);
   free (rc.page);
   free (rc.candidates);
   free (rc.late);

@@ -52,7 +52,9 @@ struct head {
   uint64_t id;
   uint64_t nr_buffers;
   char boot[BOOT_BYTES]; /* the kernel's text, no zero at the end */
-  uint8_t spare1[DISK_CRC_OFF - 48 - BOOT_BYTES];
+  uint32_t spare1;
+  uint64_t epoch; /* of the open that made it, or one below */
+  uint8_t spare2[DISK_CRC_OFF - 60 - BOOT_BYTES];
   uint32_t crc;
 };
 
@@ -272,13 +274,14 @@ create_file (struct file *f, uint64_t nr)
 }
 
 static int
-write_head (struct file *f, const uint8_t uuid[DISK_UUID_BYTES])
+write_head (struct file *f, const struct staging_config *config)
 {
   struct head *head = f->map; /* all zero, as the file is new */
 
   memcpy (head->magic, HEAD_MAGIC, sizeof head->magic);
   head->version = HEAD_VERSION;
-  memcpy (head->uuid, uuid, sizeof head->uuid);
+  memcpy (head->uuid, config->uuid, sizeof head->uuid);
+  head->epoch = config->epoch;
   while (head->id == 0)
     env_random (&head->id, sizeof head->id);
   head->nr_buffers = f->sg.nr_buffers;
@@ -304,7 +307,7 @@ file_create (const struct staging_config *config, struct staging **sgp)
   if (err == 0)
     err = create_file (f, config->nr_buffers);
   if (err == 0)
-    err = write_head (f, config->uuid);
+    err = write_head (f, config);
   if (err) {
     file_close (&f->sg, true);
     return err;
@@ -333,12 +336,12 @@ head_error (const struct head *head, const struct stat *st,
   return NULL;
 }
 
-/* NULL: it counts. */
+/* NULL: it is of this store and this boot. */
 static const char *
-judge (struct file *f, const uint8_t uuid[DISK_UUID_BYTES], uint64_t id)
+read_head (struct file *f, const uint8_t uuid[DISK_UUID_BYTES],
+           struct head *head)
 {
   char boot[BOOT_BYTES];
-  struct head head;
   struct stat st;
   const char *why;
 
@@ -346,13 +349,25 @@ judge (struct file *f, const uint8_t uuid[DISK_UUID_BYTES], uint64_t id)
     return "is no file";
   if (st.st_uid != geteuid () || (st.st_mode & 077) != 0)
     return "is not ours alone";
-  if (pread (f->fd, &head, sizeof head, 0) != (ssize_t) sizeof head)
+  if (pread (f->fd, head, sizeof *head, 0) != (ssize_t) sizeof *head)
     return "has a wrong size";
-  why = head_error (&head, &st, uuid);
+  why = head_error (head, &st, uuid);
   if (why != NULL)
     return why;
-  if (read_boot (boot) != 0 || memcmp (head.boot, boot, sizeof boot) != 0)
+  if (read_boot (boot) != 0 || memcmp (head->boot, boot, sizeof boot) != 0)
     return "is from before the machine was booted";
+  return NULL;
+}
+
+/* NULL: it counts. */
+static const char *
+judge (struct file *f, const uint8_t uuid[DISK_UUID_BYTES], uint64_t id)
+{
+  struct head head;
+  const char *why = read_head (f, uuid, &head);
+
+  if (why != NULL)
+    return why;
   if (head.id != id)
     return "is not the one that the superblock names";
   f->sg.id = id;
@@ -360,19 +375,27 @@ judge (struct file *f, const uint8_t uuid[DISK_UUID_BYTES], uint64_t id)
   return NULL;
 }
 
-/* ENOENT: there is none, or (told) it does not count. */
 static int
-open_file (struct file *f, const uint8_t uuid[DISK_UUID_BYTES], uint64_t id)
+open_old (struct file *f)
 {
-  const char *why;
   int err = open_dir (f);
 
   if (err)
     return err == EINVAL ? ENOENT : err;
   f->fd =
       openat (f->dir, f->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-  if (f->fd == -1)
-    return errno;
+  return f->fd == -1 ? errno : 0;
+}
+
+/* ENOENT: there is none, or (told) it does not count. */
+static int
+open_file (struct file *f, const uint8_t uuid[DISK_UUID_BYTES], uint64_t id)
+{
+  const char *why;
+  int err = open_old (f);
+
+  if (err)
+    return err;
   why = judge (f, uuid, id);
   if (why == NULL)
     return map_file (f, f->sg.nr_buffers, PROT_READ);
@@ -401,6 +424,34 @@ file_open (const char *dir, const uint8_t uuid[DISK_UUID_BYTES], uint64_t id,
                "staging: %s/%s: %s (it may hold what a process that died had "
                "replied to and not written)",
                dir, f->name, strerror (err));
+  file_close (&f->sg, false);
+  return err;
+}
+
+int
+staging_check_epoch (const char *dir, const uint8_t uuid[DISK_UUID_BYTES],
+                     uint64_t epoch)
+{
+  struct head head;
+  struct file *f;
+  int err;
+
+  if (current != NULL)
+    return 0;
+  err = file_new (dir, uuid, &f);
+  if (err)
+    return err;
+  f->new_name[0] = 0;
+  if (open_old (f) == 0 && read_head (f, uuid, &head) == NULL &&
+      head.epoch > epoch) {
+    log_write (LOG_ERROR,
+               "staging: %s/%s: is of epoch %" PRIu64 ", and the root volume "
+               "of epoch %" PRIu64 ": an old copy of it? (name the right one; "
+               "if there is none any more remove the file, and what it has "
+               "is lost)",
+               dir, f->name, head.epoch, epoch);
+    err = ESTALE;
+  }
   file_close (&f->sg, false);
   return err;
 }

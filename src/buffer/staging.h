@@ -25,6 +25,7 @@ struct staging_config {
   const char *dir; /* made if it is not there; must be on tmpfs or ramfs */
   uint8_t uuid[DISK_UUID_BYTES];
   uint64_t nr_buffers;
+  uint64_t epoch; /* that the root will have at least when it is published */
 };
 
 /* Where the memory comes from implements the two calls; see staging_set (). */
@@ -59,6 +60,14 @@ extern void staging_close (struct staging *sg, bool remove);
  */
 extern int staging_open (const char *dir, const uint8_t uuid[DISK_UUID_BYTES],
                          uint64_t id, struct staging **sgp);
+
+/* ESTALE, told in the log: there is a file of this store and this boot which
+ * was made by an open with a later epoch than this, so that the superblock
+ * with this one is an old copy's.  Else 0.  Blocks: yes.
+ */
+extern int staging_check_epoch (const char *dir,
+                                const uint8_t uuid[DISK_UUID_BYTES],
+                                uint64_t epoch);
 
 /* For each buffer that has a tag, until fn returns an error, which is
  * returned.  They come in no order, log blocks as they were left, maybe

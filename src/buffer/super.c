@@ -55,6 +55,14 @@
 const char super_no_magic[] = "there is no superblock";
 const char super_other_version[] = "it is of another version";
 const char super_other_size[] = "it is of a volume of another size";
+const char super_wrong_crc[] = "its CRC is wrong";
+const char super_unread[] = "it cannot be read";
+
+unsigned
+super_next_slot (const struct disk_super *best)
+{
+  return (best->sequence + 1) % DISK_SUPER_SLOTS;
+}
 
 static bool
 all_zero (const void *buf, size_t len)
@@ -264,7 +272,7 @@ super_error (const struct disk_super *p, unsigned slot, uint64_t nr_blocks)
   if (memcmp (p->magic, DISK_SUPER_MAGIC, sizeof p->magic) != 0)
     return super_no_magic;
   if (p->crc != crc32c (0, p, DISK_CRC_OFF))
-    return "its CRC is wrong";
+    return super_wrong_crc;
   if (p->version != DISK_SUPER_VERSION)
     return super_other_version;
   why = identity_error (p, slot, nr_blocks);
@@ -290,7 +298,7 @@ read_slot (struct volume *v, unsigned slot, struct disk_super *to)
   uint64_t off = super_slot_block (nr_blocks, slot) * DISK_BLOCK_BYTES;
 
   if (volume_read (v, off, to, DISK_BLOCK_BYTES) != 0)
-    return "it cannot be read";
+    return super_unread;
   return super_error (to, slot, nr_blocks);
 }
 
@@ -356,7 +364,8 @@ tell_unread (const struct volume *v, int err,
                "%s: none of its superblocks is good: %s (run 'farpage check "
                "%s')",
                name, worst, name);
-  return err;
+  /* "No such file" would be read as one about the path. */
+  return err == ENOENT ? EMEDIUMTYPE : err;
 }
 
 /* One volume's best slot, and whether we can do with its features. */

@@ -54,6 +54,12 @@ extern const char *super_error (const struct disk_super *super, unsigned slot,
 
 /* super_error () says one of these for what is no damage. */
 extern const char super_no_magic[], super_other_version[], super_other_size[];
+/* What a write that a crash has cut off may leave. */
+extern const char super_wrong_crc[], super_unread[];
+/* Where the next superblock of this volume goes: if a write was cut off, over
+ * what it has left.
+ */
+extern unsigned super_next_slot (const struct disk_super *best);
 
 /* Read a volume's slots: the best of them.  ENOENT if none is a superblock's
  * at all (no magic); EIO if there were some and none is good; EINVAL if one is
@@ -68,9 +74,9 @@ extern int super_read (struct volume *v, struct disk_super *best,
  * volumes[], and judges: the root's epoch counts, a peer may be at it or one
  * above; uuid, own number, size, unknown incompatible features, one given
  * twice (EINVAL), one missing (ENXIO), an older peer or one that is more than
- * one above (ESTALE), and what super_read () says.  All that is wrong is told
- * in the log, with the remedy; damaged slots beside a good one are, too.  When
- * it fails volumes[] is as it was and *s of no use.
+ * one above (ESTALE), and what super_read () says, but EMEDIUMTYPE for ENOENT.
+ * All that is wrong is told in the log, with the remedy; damaged slots beside a
+ * good one are, too.  When it fails volumes[] is as it was and *s of no use.
  */
 extern int supers_read (struct volume **volumes, unsigned nr_volumes,
                         struct supers *s);

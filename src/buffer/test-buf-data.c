@@ -15,20 +15,39 @@ fill_page (void *page, uint64_t blk, uint64_t round)
   test_pattern (page, BUF_BYTES, blk * BUF_BYTES, round);
 }
 
+/* Buffers that were got and are not used yet. */
+static struct buf *held[NR_BUFS];
+static unsigned nr_held;
+
+static void
+get_pages (struct rig *r, unsigned nr)
+{
+  assert_int_equal (buf_data_get (r->bs, held, nr), 0);
+  nr_held = nr;
+}
+
+static void
+unget_pages (struct rig *r, unsigned nr)
+{
+  nr_held -= nr;
+  buf_data_unget (r->bs, held + nr_held, nr);
+}
+
+/* Into a buffer that was got. */
 static void
 write_page (struct rig *r, uint64_t blk, uint64_t round)
 {
-  uint8_t page[BUF_BYTES];
+  struct buf *b = held[--nr_held];
 
-  fill_page (page, blk, round);
-  buf_data_write (r->bs, blk, page);
+  fill_page (b->data, blk, round);
+  buf_data_add (r->bs, &b, 1, blk);
 }
 
 /* One page, waited for. */
 static void
 wait_write (struct rig *r, uint64_t blk, uint64_t round)
 {
-  assert_int_equal (buf_data_wait (r->bs, 1), 0);
+  get_pages (r, 1);
   write_page (r, blk, round);
 }
 
@@ -89,15 +108,15 @@ test_page_life (void **state)
 }
 
 static void
-test_unreserve (void **state)
+test_unget (void **state)
 {
   struct rig *r = *state;
   unsigned max = bufs_dirty_max (r->bs, BUF_DATA);
 
   for (unsigned i = 0; i < 5; i++) {
-    assert_int_equal (buf_data_wait (r->bs, max), 0);
+    get_pages (r, max);
     CHECK (r);
-    buf_data_unreserve (r->bs, max);
+    unget_pages (r, max);
     CHECK (r);
   }
 }
@@ -254,6 +273,7 @@ struct waiter {
   int error;
   atomic_uint *nr_over;
   atomic_bool over;
+  struct buf *bufs[NR_BUFS];
 };
 
 static void
@@ -261,7 +281,7 @@ wait_main (void *arg)
 {
   struct waiter *w = arg;
 
-  w->error = buf_data_wait (w->r->bs, w->nr);
+  w->error = buf_data_get (w->r->bs, w->bufs, w->nr);
   w->order = atomic_fetch_add (w->nr_over, 1);
   atomic_store (&w->over, true);
 }
@@ -272,25 +292,6 @@ becomes (atomic_bool *over, bool want)
   for (unsigned i = 0; i < WAIT_MS && atomic_load (over) != want; i++)
     task_sleep (NS_PER_MS);
   return atomic_load (over) == want;
-}
-
-static bool
-is_queued (struct rig *r, unsigned nr)
-{
-  struct buf_list *l = &r->bs->lists[BUF_DATA];
-
-  for (unsigned i = 0; i < WAIT_MS; i++) {
-    unsigned n = 0;
-
-    lock_acquire (&l->lock);
-    for (struct data_waiter *w = l->waiter; w != NULL; w = w->next)
-      n++;
-    lock_release (&l->lock);
-    if (n == nr)
-      return true;
-    task_sleep (NS_PER_MS);
-  }
-  return false;
 }
 
 /* First a large one, then a small one that would fit: it does not pass. */
@@ -330,8 +331,8 @@ test_first_come (void **state)
   assert_int_equal (large.error, 0);
   assert_int_equal (small.error, 0);
   CHECK (r);
-  buf_data_unreserve (r->bs, large.nr);
-  buf_data_unreserve (r->bs, small.nr);
+  buf_data_unget (r->bs, large.bufs, large.nr);
+  buf_data_unget (r->bs, small.bufs, small.nr);
   CHECK (r);
 }
 
@@ -346,7 +347,7 @@ test_wake_for_waiter (void **state)
   struct buf *taken[2];
   struct task *task;
 
-  assert_int_equal (buf_data_wait (r->bs, 3), 0);
+  get_pages (r, 3);
   assert_int_equal (task_start ("wait", wait_main, &w, &task), 0);
   assert_true (is_queued (r, 1));
   for (unsigned i = 0; i < WAIT_MS && r->nr_wakes == 0; i++)
@@ -360,11 +361,11 @@ test_wake_for_waiter (void **state)
   assert_int_equal (write_taken (r, taken, 1), 0); /* one is left */
   assert_int_equal (r->nr_wakes, nr + 1);
   write_data (r);
-  buf_data_unreserve (r->bs, 1);
+  unget_pages (r, 1);
   assert_true (becomes (&w.over, true));
   task_join (task);
   assert_int_equal (w.error, 0);
-  buf_data_unreserve (r->bs, max);
+  buf_data_unget (r->bs, w.bufs, max);
   CHECK (r);
 }
 
@@ -378,7 +379,7 @@ test_fail_wakes (void **state)
   struct task *tasks[3];
   uint8_t page[BUF_BYTES];
 
-  assert_int_equal (buf_data_wait (r->bs, max), 0);
+  get_pages (r, max);
   for (unsigned i = 0; i < 3; i++) {
     w[i] = (struct waiter){ .r = r, .nr = 1, .nr_over = &nr_over };
     assert_int_equal (task_start ("wait", wait_main, &w[i], &tasks[i]), 0);
@@ -389,11 +390,12 @@ test_fail_wakes (void **state)
     task_join (tasks[i]);
     assert_int_equal (w[i].error, EIO);
   }
-  assert_int_equal (buf_data_wait (r->bs, 1), EIO);
+  assert_int_equal (buf_data_get (r->bs, held, 1), EIO);
   /* What was reserved before may still be written and read. */
   write_page (r, 5, 1);
   expect_page (r, 5, 1);
   assert_false (buf_data_read (r->bs, 6, page));
+  unget_pages (r, max - 1);
   CHECK (r);
 }
 
@@ -419,8 +421,7 @@ test_undo (void **state)
   assert_ptr_equal (taken[0], a);
   assert_ptr_equal (taken[1], b);
   CHECK (r);
-  buf_written (r->bs, a);
-  buf_written (r->bs, b);
+  bufs_written (r->bs, taken, 2);
   CHECK (r);
   assert_int_equal (atomic_load (&r->tags[a - r->bs->bufs].what), 0);
   assert_int_equal (bufs_nr_dirty (r->bs, BUF_UNDO), 2); /* the image */
@@ -434,7 +435,7 @@ test_undo (void **state)
 }
 
 /* Beyond its share (a cut may) it takes what is free, then what is clean, and
- * leaves alone what pages have claimed.
+ * leaves alone what pages have got.
  */
 static void
 test_undo_beyond (void **state)
@@ -447,7 +448,7 @@ test_undo_beyond (void **state)
   for (unsigned i = 0; i < 20; i++)
     wait_write (r, i, 1);
   write_data (r);
-  assert_int_equal (buf_data_wait (r->bs, data), 0);
+  get_pages (r, data);
   for (unsigned i = 0; i < nr; i++) {
     (void) buf_undo_new (r->bs, i);
     CHECK (r);
@@ -456,8 +457,7 @@ test_undo_beyond (void **state)
     write_page (r, i, 1);
   CHECK (r);
   assert_int_equal (bufs_take (r->bs, BUF_UNDO, taken, NR_BUFS), nr);
-  for (unsigned i = 0; i < nr; i++)
-    buf_written (r->bs, taken[i]);
+  bufs_written (r->bs, taken, nr);
   CHECK (r);
 }
 
@@ -572,7 +572,7 @@ main (void)
 {
   const struct CMUnitTest tests[] = {
 #define TEST(f) cmocka_unit_test_setup_teardown (f, setup, teardown)
-    TEST (test_page_life),   TEST (test_unreserve),
+    TEST (test_page_life),   TEST (test_unget),
     TEST (test_given_up),    TEST (test_given_up_running),
     TEST (test_drop_waits),  TEST (test_take_order),
     TEST (test_stream),      TEST (test_wake),

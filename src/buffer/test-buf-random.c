@@ -36,7 +36,8 @@ struct world {
   struct buf *data[NR_BUFS], *meta[NR_BUFS], *undo[NR_BUFS];
   unsigned nr_data, nr_meta, nr_undo;
   struct disk_node *copies;
-  unsigned reserved;
+  struct buf *got[4];
+  unsigned reserved; /* of got, still unused */
 };
 
 static unsigned
@@ -102,8 +103,8 @@ end_meta (struct world *w)
     ios[i] = (struct buf_io){ .first = w->meta[i]->blk, .page = &w->copies[i] };
   assert_int_equal (bufs_write (w->r->bs, batch, ios, w->nr_meta), 0);
   vbatch_put (batch);
-  for (unsigned i = 0; i < w->nr_meta; i++)
-    buf_written (w->r->bs, w->meta[i]);
+  if (w->nr_meta > 0)
+    bufs_written (w->r->bs, w->meta, w->nr_meta);
   w->nr_meta = 0;
 }
 
@@ -198,21 +199,21 @@ static void
 write_page (struct world *w)
 {
   unsigned i = below (w, NR_PAGES);
-  uint64_t page[BUF_BYTES / 8];
   struct buf_list *l = &w->r->bs->lists[BUF_DATA];
+  struct buf **b;
 
   if (w->reserved == 0) {
     unsigned nr = 1 + below (w, 4);
 
     if (l->nr_reserved + l->nr_pinned + nr > w->r->bs->dirty_max[BUF_DATA])
       return;
-    assert_int_equal (buf_data_wait (w->r->bs, nr), 0);
+    assert_int_equal (buf_data_get (w->r->bs, w->got, nr), 0);
     w->reserved = nr;
   }
-  fill (page, ++w->stamp);
-  buf_data_write (w->r->bs, blkno_make (1, i), page);
+  b = &w->got[--w->reserved];
+  fill ((uint64_t *) (*b)->data, ++w->stamp);
+  buf_data_add (w->r->bs, b, 1, blkno_make (1, i));
   w->pages[i] = (struct page){ .stamp = w->stamp, .dirty = true };
-  w->reserved--;
 }
 
 static void
@@ -267,8 +268,8 @@ log_block (struct world *w)
 static void
 end_log (struct world *w)
 {
-  for (unsigned i = 0; i < w->nr_undo; i++)
-    buf_written (w->r->bs, w->undo[i]);
+  if (w->nr_undo > 0)
+    bufs_written (w->r->bs, w->undo, w->nr_undo);
   w->nr_undo = bufs_take (w->r->bs, BUF_UNDO, w->undo, below (w, NR_BUFS));
 }
 

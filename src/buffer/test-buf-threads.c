@@ -90,22 +90,22 @@ static void
 write_pages (struct worker *k)
 {
   unsigned i = below (k, PAGES), nr = 1 + below (k, 5);
-  uint64_t page[BUF_BYTES / 8];
+  struct buf *bufs[5];
 
-  if (buf_data_wait (k->r->bs, nr) != 0) {
+  if (buf_data_get (k->r->bs, bufs, nr) != 0) {
     k->wrong++;
     return;
   }
   for (unsigned n = 0; n < nr; n++) {
     unsigned at = (i + n) % PAGES;
 
+    if (n == 4) {
+      buf_data_unget (k->r->bs, &bufs[n], 1);
+      break;
+    }
     k->page[at]++;
-    test_pattern (page, sizeof page, blk_of (k, at), k->page[at]);
-    if (n == 4)
-      buf_data_unreserve (k->r->bs, 1);
-    else
-      buf_data_write (k->r->bs, blk_of (k, at), page);
-    k->page[at] -= n == 4;
+    test_pattern (bufs[n]->data, BUF_BYTES, blk_of (k, at), k->page[at]);
+    buf_data_add (k->r->bs, &bufs[n], 1, blk_of (k, at));
   }
 }
 
@@ -174,8 +174,8 @@ write_nodes (struct world *w)
   batch = vbatch_get (w->r->pool);
   w->wrong += bufs_write (w->r->bs, batch, ios, nr) != 0;
   vbatch_put (batch);
-  for (unsigned i = 0; i < nr; i++)
-    buf_written (w->r->bs, taken[i]);
+  if (nr > 0)
+    bufs_written (w->r->bs, taken, nr);
 }
 
 static void

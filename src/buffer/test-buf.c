@@ -387,7 +387,7 @@ test_none_clean (void **state)
   assert_null (b);
   assert_true (test_log_has ("no buffer is clean"));
   assert_null (buf_meta_new (r->bs, ID (9999), DISK_NODE_MAP, 9));
-  assert_int_equal (buf_data_wait (r->bs, 1), EIO);
+  assert_int_equal (buf_data_get (r->bs, &b, 1), EIO);
   CHECK (r);
   env_set (NULL);
   /* The log has its own. */
@@ -499,10 +499,10 @@ test_check_notices (void **state)
   struct rig *r = *state;
   struct bufs *bs = r->bs;
   struct buf *b = buf_meta_new (bs, ID (1), DISK_NODE_MAP, 10);
-  struct buf *u = buf_undo_new (bs, 4);
+  struct buf *u = buf_undo_new (bs, 4), *page;
 
   buf_meta_dirty (bs, b);
-  assert_int_equal (buf_data_wait (bs, 1), 0);
+  assert_int_equal (buf_data_get (bs, &page, 1), 0);
   CHECK (r);
 #define NOTICES(breaks, mends)                \
   do {                                        \
@@ -512,7 +512,9 @@ test_check_notices (void **state)
     CHECK (r);                                \
   } while (0)
   NOTICES (bs->free.nr++, bs->free.nr--);
-  NOTICES (bs->free.nr_claimed++, bs->free.nr_claimed--);
+  NOTICES (bs->lists[BUF_DATA].nr_reserved++,
+           bs->lists[BUF_DATA].nr_reserved--);
+  NOTICES (page->refs &= ~BUF_GONE, page->refs |= BUF_GONE);
   NOTICES (bs->free.nr_undo++, bs->free.nr_undo--);
   NOTICES (bs->lists[BUF_META].nr++, bs->lists[BUF_META].nr--);
   NOTICES (bs->lists[BUF_META].nr_running++, bs->lists[BUF_META].nr_running--);
@@ -529,7 +531,7 @@ test_check_notices (void **state)
   NOTICES (u->refs &= ~BUF_GONE, u->refs |= BUF_GONE);
   NOTICES (bs->buckets[b->bucket] = NULL, bs->buckets[b->bucket] = b);
   NOTICES (b->next = u, b->next = NULL);
-  buf_data_unreserve (bs, 1);
+  buf_data_unget (bs, &page, 1);
   buf_put (bs, b);
 }
 

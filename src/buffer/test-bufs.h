@@ -12,6 +12,7 @@
 #include "crc32c.h"
 #include "env.h"
 #include "fault.h"
+#include "task.h"
 
 #include <errno.h>
 
@@ -198,7 +199,7 @@ write_taken (struct rig *r, struct buf **taken, unsigned nr)
   err = bufs_write (r->bs, batch, ios, nr);
   for (unsigned i = 0; i < nr; i++)
     if (ios[i].error == 0)
-      buf_written (r->bs, taken[i]);
+      bufs_written (r->bs, taken + i, 1);
   vbatch_put (batch);
   free (ios);
   return err;
@@ -264,5 +265,25 @@ no_random (void *buf, size_t len)
 
 static const struct env_ops fast_clock = { .now_ns = fast_now_ns,
                                            .random = no_random };
+
+/* Do so many wait for room, within two seconds? */
+static inline bool
+is_queued (struct rig *r, unsigned nr)
+{
+  struct buf_list *l = &r->bs->lists[BUF_DATA];
+
+  for (unsigned i = 0; i < 2000; i++) {
+    unsigned n = 0;
+
+    lock_acquire (&l->lock);
+    for (struct data_waiter *w = l->waiter; w != NULL; w = w->next)
+      n++;
+    lock_release (&l->lock);
+    if (n == nr)
+      return true;
+    task_sleep (NS_PER_MS);
+  }
+  return false;
+}
 
 #endif /* FARPAGE_TEST_BUFS_H */

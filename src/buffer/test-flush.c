@@ -141,6 +141,40 @@ test_lost_data (void **state)
   volume_close (r.v);
 }
 
+/* A store whose log is damaged is refused, and left as it was. */
+static void
+test_refused (void **state)
+{
+  static const uint8_t zeros[PAGE_BYTES] __attribute__ ((aligned (4096)));
+  uint8_t *before = aligned_alloc (PAGE_BYTES, RIG_BYTES);
+  uint8_t *after = aligned_alloc (PAGE_BYTES, RIG_BYTES);
+  uint64_t first;
+  struct rig r;
+
+  (void) state;
+  rig_format (&r);
+  first = r.supers.root.redo_lsn;
+  for (pgno_t p = 0; p < 100; p++)
+    assert_true (rig_write (&r, p, 1) > 0);
+  assert_int_equal (flush_commit (r.fl, flush_tail (r.fl)), 0);
+  assert_true (rig_write (&r, 1, 2) > 0); /* tells that it was durable */
+  assert_int_equal (flush_commit (r.fl, flush_tail (r.fl)), 0);
+  rig_drop (&r);
+  assert_int_equal (
+      volume_write (r.v, (r.supers.root.ring_first + first) * BUF_BYTES, zeros,
+                    sizeof zeros),
+      0);
+  assert_int_equal (volume_read (r.v, 0, before, RIG_BYTES), 0);
+  assert_int_equal (rig_open (&r), EUCLEAN);
+  assert_int_equal (volume_read (r.v, 0, after, RIG_BYTES), 0);
+  assert_memory_equal (before, after, RIG_BYTES);
+  flush_destroy (r.fl);
+  bufs_destroy (r.bs);
+  volume_close (r.v);
+  free (before);
+  free (after);
+}
+
 /* The flusher's threads at work, far more than the ring holds. */
 static void
 test_threads (void **state)
@@ -189,6 +223,7 @@ main (void)
     cmocka_unit_test (test_crash_after_commit),
     cmocka_unit_test (test_crash_before_commit),
     cmocka_unit_test (test_lost_data),
+    cmocka_unit_test (test_refused),
     cmocka_unit_test (test_threads),
   };
 

@@ -226,6 +226,7 @@ rig_write (struct rig *r, pgno_t pgno, uint64_t version)
     .type = DISK_REC_MAP, .object = RIG_TREE, .pgno = pgno, .word = blk, .nr = 1
   };
   struct change ch;
+  struct buf *b;
   uint32_t crc;
   unsigned nr;
 
@@ -238,9 +239,10 @@ rig_write (struct rig *r, pgno_t pgno, uint64_t version)
   /* With no thread nobody else writes. */
   if (!r->started && bufs_nr_dirty (r->bs, BUF_DATA) > 100)
     assert_int_equal (flush_written (r->fl, flush_tail (r->fl)), 0);
-  if (buf_data_wait (r->bs, 1) != 0)
+  if (buf_data_get (r->bs, &b, 1) != 0)
     return 0;
-  buf_data_write (r->bs, blk, page);
+  page_copy (b->data, page, 1);
+  buf_data_add (r->bs, &b, 1, blk);
   if (change_begin (r->fl, 4, &ch) != 0)
     return 0;
   rig_enter (r, &ch, pgno, blk, crc, blks);

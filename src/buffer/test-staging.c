@@ -210,6 +210,33 @@ test_killed (void **state)
   assert_false (exists (FILE_NAME));
 }
 
+/* A file that is newer than the root volume says so. */
+static void
+test_epoch (void **state)
+{
+  struct staging_config config = { .dir = dir, .nr_buffers = NR, .epoch = 7 };
+  const uint8_t other[DISK_UUID_BYTES] = { 1 };
+  struct staging *sg;
+
+  UNUSED (state);
+  NEEDS_MEMORY;
+  assert_int_equal (staging_check_epoch (dir, uuid, 1), 0);
+  memcpy (config.uuid, uuid, sizeof uuid);
+  assert_int_equal (staging_create (&config, &sg), 0);
+  assert_int_equal (staging_check_epoch (dir, uuid, 1), 0);
+  assert_int_equal (staging_publish (sg), 0);
+  assert_int_equal (staging_check_epoch (dir, uuid, 7), 0);
+  assert_int_equal (staging_check_epoch (dir, uuid, 8), 0);
+  assert_int_equal (staging_check_epoch (dir, other, 6), 0);
+  assert_int_equal (staging_check_epoch (dir, uuid, 6), ESTALE);
+  assert_int_equal (test_log_has ("is of epoch 7, and the root volume of epoch "
+                                  "6: an old copy of it?"),
+                    1);
+  assert_true (exists (FILE_NAME));
+  staging_close (sg, true);
+  assert_int_equal (staging_check_epoch (dir, uuid, 6), 0);
+}
+
 /* One that died before it published has left a file in the way. */
 static void
 test_left_over (void **state)
@@ -440,6 +467,7 @@ main (void)
     TEST (test_close),     TEST (test_killed),    TEST (test_left_over),
     TEST (test_bad_heads), TEST (test_bad_files), TEST (test_link),
     TEST (test_bad_tag),   TEST (test_bad_dirs),  TEST (test_set),
+    TEST (test_epoch),
   };
 
   return cmocka_run_group_tests (tests, begin, test_end);

@@ -217,7 +217,7 @@ check_format (struct rig *t, uint64_t flushed_mark)
     check_fresh (t);
     seen[2]++;
   } else {
-    assert_true (err == ENOENT || err == EIO);
+    assert_true (err == EMEDIUMTYPE || err == EIO);
     assert_int_not_equal (super_read (t->v[0], &root, NULL), 0);
     seen[1]++;
   }

@@ -218,7 +218,7 @@ check_ended (struct rig *t, const uint8_t *old)
     check_fresh (t);
     return 2;
   }
-  assert_int_equal (err, ENOENT);
+  assert_int_equal (err, EMEDIUMTYPE);
   return 1;
 }
 

@@ -224,9 +224,9 @@ unmapped (struct object *o, pgno_t pgno, const struct space_run *runs,
   if (nr_runs == 0)
     return;
   if (object_is_durable (o))
-    parked_data (o->pk, lane_hint (o, pgno), runs, nr_runs, flush_tail (o->fl));
+    parked_data (o->pk, runs, nr_runs, flush_tail (o->fl));
   else
-    space_free (o->space, lane_hint (o, pgno), runs, nr_runs);
+    space_free (o->space, lane_hint (o, pgno, false), runs, nr_runs);
 }
 
 /* Park a block in the first pin of the list that names it. */
@@ -383,6 +383,7 @@ freed_give_back_unnamed (struct freed *freed, pgno_t pgno)
 
   if (freed->nr_runs == 0)
     return;
-  space_free (o->space, lane_hint (o, pgno), freed->runs, freed->nr_runs);
+  space_free (o->space, lane_hint (o, pgno, false), freed->runs,
+              freed->nr_runs);
   freed->nr_runs = 0;
 }

@@ -73,11 +73,10 @@ io_stamp (const struct object *o, const struct volume *v, const void *buf,
     ents[i].crc = needed ? crc32c (0, p, PAGE_BYTES) : 0;
 }
 
-void
-io_start (struct object *o, struct vbatch *batch, struct vio *io, enum io_op op,
-          const struct space_run *run, void *buf)
+static struct vio
+vio_of (struct object *o, enum io_op op, const struct space_run *run, void *buf)
 {
-  *io = (struct vio){
+  return (struct vio){
     .volume = space_volume (o->space, run->blk),
     .op = op == IO_WRITE ? VIO_WRITE : VIO_READ,
     .cached = op == IO_READ_CACHED,
@@ -85,7 +84,22 @@ io_start (struct object *o, struct vbatch *batch, struct vio *io, enum io_op op,
     .buf = buf,
     .bytes = run->nr << PAGE_SHIFT,
   };
+}
+
+void
+io_start (struct object *o, struct vbatch *batch, struct vio *io, enum io_op op,
+          const struct space_run *run, void *buf)
+{
+  *io = vio_of (o, op, run, buf);
   vio_start (batch, io);
+}
+
+void
+io_run_cached (struct object *o, struct vio *io, const struct space_run *run,
+               void *buf)
+{
+  *io = vio_of (o, IO_READ_CACHED, run, buf);
+  vio_run (io);
 }
 
 int

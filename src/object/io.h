@@ -27,6 +27,10 @@ io_needs_bounce (const struct volume *v, const void *buf, enum io_op op)
          ((uintptr_t) buf & (v->align - 1)) != 0;
 }
 
+/* One transfer through the page cache, done when this returns.  Blocks: yes. */
+extern void io_run_cached (struct object *o, struct vio *io,
+                           const struct space_run *run, void *buf);
+
 /* How many pages in buf, from the first on (of nr), have the checks in ents.
  * On volumes that are not checked all have.
  */

@@ -67,7 +67,7 @@ struct update {
   const void *src;         /* NULL: zeros */
   uint64_t charged;        /* 0 or 1: a promise had but not used yet */
   uint64_t needed;         /* what it must be, after EAGAIN */
-  bool buffered;           /* there is room for it in the buffers */
+  struct buf *to;          /* a buffer for it; NULL: goes to the volume */
   struct space_run run;    /* the page's new block; nr 0: used, or none */
   struct swmeta_run was;   /* [shard.lock] what the page is now */
   struct freed freed;
@@ -102,7 +102,8 @@ write_block (struct update *u, void *buf)
     return err;
   space_retire (o->space, &u->run);
   u->run.nr = 0;
-  err = space_alloc (o->space, lane_hint (o, u->pgno), 1, &u->run);
+  err = space_alloc (o->space, lane_hint (o, u->pgno, object_is_durable (o)), 1,
+                     &u->run);
   if (err)
     return err;
   return io_block (o, u->req->batch, IO_WRITE, u->run.blk, buf);
@@ -184,15 +185,16 @@ publish (struct update *u, void *buf)
   if (page_is_zero (buf))
     return publish_zero (u);
   err = ready_page (u);
-  if (err == 0 && !u->buffered)
+  if (err == 0 && u->to == NULL)
     err = write_block (u, buf);
   if (err)
     return err;
   ent.word = swmeta_word (SWMETA_BLOCK, u->run.blk);
   io_stamp (o, space_volume (o->space, u->run.blk), buf, &ent, 1);
-  if (u->buffered) {
-    buf_data_write (o->bs, u->run.blk, buf);
-    u->buffered = false;
+  if (u->to != NULL) {
+    page_copy (u->to->data, buf, 1);
+    buf_data_add (o->bs, &u->to, 1, u->run.blk);
+    u->to = NULL;
   }
   err = enter_page (u, &ent);
   if (err == 0)
@@ -267,7 +269,8 @@ update_with_block (struct update *u)
 
   if (err)
     return err;
-  err = space_alloc (o->space, lane_hint (o, u->pgno), 1, &u->run);
+  err = space_alloc (o->space, lane_hint (o, u->pgno, object_is_durable (o)), 1,
+                     &u->run);
   if (err) {
     space_release (o->space, 1);
     return err;
@@ -295,17 +298,17 @@ update_try (struct update *u)
   int err = 0;
 
   u->freed.nr_missing = 0;
-  u->buffered = object_is_durable (o);
-  if (u->buffered) {
+  u->to = NULL;
+  if (object_is_durable (o)) {
     request_use_batch (u->req, false);
-    err = buf_data_wait (o->bs, 1);
+    err = buf_data_get (o->bs, &u->to, 1);
     if (err)
       return err;
     request_use_batch (u->req, true);
   }
   err = update_with_block (u);
-  if (u->buffered)
-    buf_data_unreserve (o->bs, 1);
+  if (u->to != NULL)
+    buf_data_unget (o->bs, &u->to, 1);
   return err;
 }
 

@@ -60,9 +60,9 @@ shard_of (struct object *o, pgno_t pgno)
 }
 
 static inline uint64_t
-lane_hint (const struct object *o, pgno_t pgno)
+lane_hint (const struct object *o, pgno_t pgno, bool buffered)
 {
-  return o->hint + pgno / SHARD_PAGES;
+  return buffered ? SPACE_HINT_SMALL : o->hint + pgno / SHARD_PAGES;
 }
 
 static inline bool

@@ -14,6 +14,10 @@
  * it left the buffers because it had been written, and its block stays what it
  * is while it is pinned.
  *
+ * A batch for I/O is taken when it is first needed: pages from buffers need
+ * none, and one transfer through the page cache, which mostly has it, none
+ * either.
+ *
  * The request is done once, when its last round is; of several errors it ends
  * with the one at the lowest offset, since rounds rise.
  */
@@ -38,7 +42,7 @@ struct piece {
 
 struct round {
   struct object *o;
-  struct vbatch *batch;
+  struct vbatch **batchp; /* the request's; *batchp NULL: none yet */
   pgno_t pgno;
   uint64_t nr_pages; /* looked up so far */
   struct pin pin;
@@ -129,16 +133,41 @@ next_piece (struct round *r, char *buf, struct piece *p)
   return false;
 }
 
+/* NULL: volumes that need none. */
+static struct vbatch *
+round_batch (struct round *r)
+{
+  if (*r->batchp == NULL && r->o->pool != NULL)
+    *r->batchp = vbatch_get (r->o->pool);
+  return *r->batchp;
+}
+
 static void
 piece_start (struct round *r, struct piece *p, char *buf)
 {
   struct volume *v = space_volume (r->o->space, p->run.blk);
+  struct vbatch *batch = round_batch (r);
   enum io_op op = io_read_op (r->o);
 
   p->to = buf + (p->first << PAGE_SHIFT);
   if (io_needs_bounce (v, p->to, op))
-    p->to = (char *) vbatch_bounce (r->batch) + (p->first << PAGE_SHIFT);
-  io_start (r->o, r->batch, &p->io, op, &p->run, p->to);
+    p->to = (char *) vbatch_bounce (batch) + (p->first << PAGE_SHIFT);
+  io_start (r->o, batch, &p->io, op, &p->run, p->to);
+}
+
+/* Read all pieces, and wait for them. */
+static void
+pieces_read (struct round *r, struct piece *piece, unsigned nr, char *buf)
+{
+  if (nr == 1 && r->o->cached) {
+    piece->to = buf + (piece->first << PAGE_SHIFT);
+    io_run_cached (r->o, &piece->io, &piece->run, piece->to);
+    return;
+  }
+  for (unsigned i = 0; i < nr; i++)
+    piece_start (r, &piece[i], buf);
+  if (nr > 0 && *r->batchp != NULL)
+    vbatch_wait (*r->batchp);
 }
 
 static int
@@ -156,7 +185,7 @@ piece_end (struct round *r, const struct piece *p, char *buf)
                         p->run.nr - i);
     if (i == p->run.nr)
       break;
-    err = io_bad_page (r->o, r->batch, r->pgno + p->first + i, &ents[i],
+    err = io_bad_page (r->o, round_batch (r), r->pgno + p->first + i, &ents[i],
                        p->to + (i << PAGE_SHIFT));
     i++;
   }
@@ -180,9 +209,8 @@ round_read (struct round *r, char *buf)
     unsigned nr = 0;
 
     while (nr < VIO_MAX && next_piece (r, buf, &piece[nr]))
-      piece_start (r, &piece[nr++], buf);
-    if (r->batch != NULL)
-      vbatch_wait (r->batch);
+      nr++;
+    pieces_read (r, piece, nr, buf);
     for (unsigned i = 0; i < nr && err == 0; i++)
       err = piece_end (r, &piece[i], buf);
   } while (r->x < r->pin.nr_extents && err == 0);
@@ -193,18 +221,18 @@ round_read (struct round *r, char *buf)
  * many it was.
  */
 static int
-read_pages (struct object *o, struct vbatch *batch, pgno_t pgno, uint64_t max,
+read_pages (struct object *o, struct vbatch **batchp, pgno_t pgno, uint64_t max,
             char *buf, uint64_t *nr_done)
 {
   struct round r; /* large: each field is set where it is first needed */
   int err;
 
   r.o = o;
-  r.batch = batch;
+  r.batchp = batchp;
   r.pgno = pgno;
   max = min_u64 (max, SHARD_PAGES - pgno % SHARD_PAGES);
-  if (batch != NULL)
-    max = min_u64 (max, vbatch_bounce_bytes (batch) >> PAGE_SHIFT);
+  if (o->pool != NULL)
+    max = min_u64 (max, vpool_bounce_bytes (o->pool) >> PAGE_SHIFT);
   err = round_lookup (&r, max);
   if (err)
     return err;
@@ -216,12 +244,12 @@ read_pages (struct object *o, struct vbatch *batch, pgno_t pgno, uint64_t max,
 
 /* A part of one page. */
 static int
-read_part (struct object *o, struct vbatch *batch, uint64_t off, uint32_t len,
+read_part (struct object *o, struct vbatch **batchp, uint64_t off, uint32_t len,
            char *buf)
 {
   char page[PAGE_BYTES] __attribute__ ((aligned (4096)));
   uint64_t nr;
-  int err = read_pages (o, batch, off >> PAGE_SHIFT, 1, page, &nr);
+  int err = read_pages (o, batchp, off >> PAGE_SHIFT, 1, page, &nr);
 
   if (err == 0)
     memcpy (buf, page + (off & PAGE_MASK), len);
@@ -232,7 +260,7 @@ int
 strategy_read (struct object *o, const atomic_bool *fenced, void *buf,
                uint64_t off, uint64_t bytes)
 {
-  struct vbatch *batch = o->pool != NULL ? vbatch_get (o->pool) : NULL;
+  struct vbatch *batch = NULL;
   char *p = buf;
   int err = 0;
 
@@ -242,12 +270,12 @@ strategy_read (struct object *o, const atomic_bool *fenced, void *buf,
 
     if (in_page != 0 || bytes < PAGE_BYTES) {
       len = min_u64 (PAGE_BYTES - in_page, bytes);
-      err = read_part (o, batch, off, (uint32_t) len, p);
+      err = read_part (o, &batch, off, (uint32_t) len, p);
     } else {
       uint64_t nr = 0;
 
-      err =
-          read_pages (o, batch, off >> PAGE_SHIFT, bytes >> PAGE_SHIFT, p, &nr);
+      err = read_pages (o, &batch, off >> PAGE_SHIFT, bytes >> PAGE_SHIFT, p,
+                        &nr);
       len = nr << PAGE_SHIFT;
     }
     off += len;

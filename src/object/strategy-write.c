@@ -16,8 +16,8 @@
  *   5. Give back displaced blocks, unused blocks and units.
  *
  * Of a durable object, a slice with few pages that need blocks goes to buffers:
- * there is no step 3, room is waited for before step 2, and the pages are put
- * into buffers in step 4, when nothing is missing any more, each just before
+ * buffers are waited for before step 2 and filled in step 3, and become those
+ * of their blocks in step 4, when nothing is missing any more, each just before
  * its entry.  So no buffer has a block that no map names, and no record comes
  * before its page.  Larger slices go straight to the volumes; for those nodes
  * are seen to before step 2, so that no data are moved twice.
@@ -38,51 +38,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "io.h"
-#include "request.h"
-
-#define DIRECT_PAGES 16u /* so many go straight to the volumes */
-
-struct slice {
-  struct request *req;
-  struct object *o;
-  pgno_t pgno;
-  unsigned nr_pages; /* 1 to SPACE_HANDOUT_MAX, in one shard */
-  const char *buf;   /* the client's */
-  uint64_t nr_units;
-  bool buffered;       /* goes to buffers */
-  unsigned nr_buffers; /* room there that is not used yet */
-  uint64_t charged;    /* promises had but not used yet */
-  uint64_t needed;     /* how many it must be, after EAGAIN */
-  struct freed freed;
-  bool any_left_out, any_partial;
-  bool zero[SPACE_HANDOUT_MAX];         /* becomes a hole */
-  bool left_out[SPACE_HANDOUT_MAX];     /* if any_left_out */
-  bool partial[SPACE_HANDOUT_MAX];      /* if any_left_out */
-  struct swent ents[SPACE_HANDOUT_MAX]; /* word 0: needs no block (now) */
-};
-
-/* The pages from i on that have (or have no) block: the end of the row. */
-static unsigned
-row_end (const struct slice *s, unsigned i)
-{
-  bool zero = s->ents[i].word == 0;
-
-  while (i < s->nr_pages && (s->ents[i].word == 0) == zero)
-    i++;
-  return i;
-}
-
-/* The pages from i on whose blocks follow each other. */
-static unsigned
-run_end (const struct slice *s, unsigned i)
-{
-  unsigned k = i + 1;
-
-  while (k < s->nr_pages && s->ents[k].word == s->ents[i].word + (k - i))
-    k++;
-  return k;
-}
+#include "slice.h"
 
 /* Step 1: ents of pages that need a block get word 1 for now. */
 static void
@@ -98,25 +54,6 @@ slice_classify (struct slice *s)
   }
 }
 
-/* Blocks for the pages [i, end).  What could not be had keeps word 0. */
-static int
-alloc_pages (struct slice *s, unsigned i, unsigned end)
-{
-  for (unsigned k = i; k < end; k++)
-    s->ents[k].word = 0;
-  while (i < end) {
-    struct space_run run;
-    int err =
-        space_alloc (s->o->space, lane_hint (s->o, s->pgno), end - i, &run);
-
-    if (err)
-      return err;
-    for (uint64_t k = 0; k < run.nr; k++)
-      s->ents[i++].word = swmeta_word (SWMETA_BLOCK, run.blk + k);
-  }
-  return 0;
-}
-
 /* Step 2, when the units are there. */
 static int
 slice_alloc (struct slice *s)
@@ -124,116 +61,17 @@ slice_alloc (struct slice *s)
   int err = 0;
 
   for (unsigned i = 0; i < s->nr_pages;) {
-    unsigned end = row_end (s, i);
+    unsigned end = slice_row_end (s, i);
 
     if (s->ents[i].word != 0) {
       if (err == 0)
-        err = alloc_pages (s, i, end);
+        err = slice_alloc_pages (s, i, end);
       else
         memset (&s->ents[i], 0, (end - i) * sizeof *s->ents);
     }
     i = end;
   }
   return err;
-}
-
-struct child {
-  struct vio io;
-  unsigned first, end; /* pages of the slice */
-};
-
-static void
-child_start (struct slice *s, struct child *c, unsigned first, unsigned end)
-{
-  struct vbatch *batch = s->req->batch;
-  struct space_run run = { swmeta_blkno (s->ents[first].word), end - first };
-  struct volume *v = space_volume (s->o->space, run.blk);
-  const char *src = s->buf + ((size_t) first << PAGE_SHIFT);
-  char *from = (char *) (uintptr_t) src;
-
-  if (io_needs_bounce (v, src, IO_WRITE)) {
-    from = (char *) vbatch_bounce (batch) + ((size_t) first << PAGE_SHIFT);
-    memcpy (from, src, run.nr << PAGE_SHIFT);
-  }
-  io_stamp (s->o, v, src, &s->ents[first], run.nr);
-  c->first = first;
-  c->end = end;
-  if (object_is_durable (s->o))
-    buf_data_drop (s->o->bs, run.blk, run.nr);
-  io_start (s->o, batch, &c->io, IO_WRITE, &run, from);
-}
-
-static int
-child_end (struct slice *s, const struct child *c)
-{
-  int err = io_error (&c->io);
-
-  if (err == 0 && object_is_durable (s->o))
-    flush_wrote (s->o->fl, blkno_volume (swmeta_blkno (s->ents[c->first].word)),
-                 (uint64_t) (c->end - c->first) << PAGE_SHIFT);
-  return err;
-}
-
-/* A child failed: its run is retired, its pages go elsewhere, once. */
-static int
-child_retry (struct slice *s, const struct child *failed)
-{
-  struct space_run bad = { swmeta_blkno (s->ents[failed->first].word),
-                           failed->end - failed->first };
-  int err;
-
-  space_retire (s->o->space, &bad);
-  err = alloc_pages (s, failed->first, failed->end);
-  for (unsigned i = failed->first; i < failed->end && err == 0;) {
-    struct child c;
-    unsigned end = run_end (s, i);
-
-    child_start (s, &c, i, end < failed->end ? end : failed->end);
-    if (s->req->batch != NULL)
-      vbatch_wait (s->req->batch);
-    err = child_end (s, &c);
-    i = c.end;
-  }
-  return err;
-}
-
-/* Step 3. */
-static int
-slice_write (struct slice *s)
-{
-  struct child child[VIO_MAX];
-  int err = 0;
-
-  for (unsigned i = 0; i < s->nr_pages && err == 0;) {
-    unsigned nr = 0;
-
-    while (i < s->nr_pages && nr < VIO_MAX) {
-      unsigned end = s->ents[i].word == 0 ? row_end (s, i) : run_end (s, i);
-
-      if (s->ents[i].word != 0)
-        child_start (s, &child[nr++], i, end);
-      i = end;
-    }
-    if (s->req->batch != NULL)
-      vbatch_wait (s->req->batch);
-    for (unsigned k = 0; k < nr && err == 0; k++) {
-      err = child_end (s, &child[k]);
-      if (err == EIO)
-        err = child_retry (s, &child[k]);
-    }
-  }
-  return err;
-}
-
-/* Step 3 of pages that go to buffers. */
-static void
-slice_stamp (struct slice *s)
-{
-  for (unsigned i = 0; i < s->nr_pages; i++)
-    if (s->ents[i].word != 0)
-      io_stamp (s->o,
-                space_volume (s->o->space, swmeta_blkno (s->ents[i].word)),
-                s->buf + ((size_t) i << PAGE_SHIFT), &s->ents[i], 1);
 }
 
 /* Which pages a later request has replaced, wholly or in part: they are left
@@ -328,17 +166,6 @@ slice_foresee (struct slice *s)
   return prepare_rows (s);
 }
 
-/* Pages [i, end) become the content of their blocks. */
-static void
-buffer_row (struct slice *s, unsigned i, unsigned end)
-{
-  for (; i < end; i++) {
-    buf_data_write (s->o->bs, swmeta_blkno (s->ents[i].word),
-                    s->buf + ((size_t) i << PAGE_SHIFT));
-    s->nr_buffers--;
-  }
-}
-
 /* Enter pages [i, end): all with blocks, or all zeros. */
 static int
 publish_row (struct slice *s, unsigned i, unsigned end)
@@ -348,7 +175,7 @@ publish_row (struct slice *s, unsigned i, unsigned end)
   int err;
 
   if (s->buffered && s->ents[i].word != 0)
-    buffer_row (s, i, end);
+    slice_enter (s, i, end);
   if (s->ents[i].word == 0)
     err = o->ops->free (o->map, s->freed.mc, s->pgno + i, end - i,
                         freed_removed, &s->freed);
@@ -423,13 +250,13 @@ slice_end (struct slice *s)
 {
   freed_give_back (&s->freed, s->pgno);
   for (unsigned i = 0; i < s->nr_pages;) {
-    unsigned end = run_end (s, i);
+    unsigned end = slice_run_end (s, i);
     struct space_run run = { swmeta_blkno (s->ents[i].word), end - i };
 
     if (s->ents[i].word != 0)
       freed_blocks (&s->freed, &run);
     else
-      end = row_end (s, i);
+      end = slice_row_end (s, i);
     i = end;
   }
   freed_give_back_unnamed (&s->freed, s->pgno);
@@ -446,7 +273,7 @@ slice_move (struct slice *s)
     return err;
   err = slice_alloc (s);
   if (err == 0 && s->buffered)
-    slice_stamp (s);
+    slice_fill (s);
   else if (err == 0)
     err = slice_write (s);
   if (err == 0)
@@ -477,14 +304,14 @@ slice_try (struct slice *s)
   s->nr_buffers = s->buffered ? (unsigned) s->nr_units : 0;
   request_use_batch (s->req, !s->buffered);
   if (s->nr_buffers > 0)
-    err = buf_data_wait (o->bs, s->nr_buffers);
+    err = buf_data_get (o->bs, s->bufs, s->nr_buffers);
   else if (object_is_durable (o) && !s->buffered)
     err = slice_foresee (s);
   if (err)
     return err;
   err = slice_move (s);
   if (s->nr_buffers > 0)
-    buf_data_unreserve (o->bs, s->nr_buffers);
+    slice_unbuffer (s);
   return err;
 }
 
@@ -533,8 +360,8 @@ slice_pages (const struct request *req, pgno_t pgno, uint64_t max)
 {
   max = min_u64 (max, space_slice_max (req->o->space));
   max = min_u64 (max, SHARD_PAGES - pgno % SHARD_PAGES);
-  if (req->batch != NULL)
-    max = min_u64 (max, vbatch_bounce_bytes (req->batch) >> PAGE_SHIFT);
+  if (req->o->pool != NULL)
+    max = min_u64 (max, vpool_bounce_bytes (req->o->pool) >> PAGE_SHIFT);
   return (unsigned) max;
 }
 

@@ -24,6 +24,7 @@ struct freemap {
   cond_t left;            /* somebody has left */
   struct note *notes;     /* [lock] a ring of FREEMAP_NOTED_MAX places */
   uint64_t taken, pushed; /* [lock] counts since the start */
+  uint64_t peeked;        /* [lock] so many have been looked at to fold them */
   atomic_uint nr_noted;   /* pushed - taken; written under lock */
   atomic_uint nr_inside;
   atomic_uint nr_waiting;

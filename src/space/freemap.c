@@ -17,7 +17,8 @@
  * I2. Folding lays no records: UNDO puts leaves back to a cut, and what redoes
  *     the maps' records notes again.
  * I3. A note is taken off only when its bits are changed; so what could not be
- *     folded is still there at the cut, where the store fails.
+ *     folded is still there at the cut, where the store fails.  What a fold has
+ *     looked at, those before peeked, grows no more.
  * I4. noted + inside * FREEMAP_NOTES_MAX <= FREEMAP_NOTED_MAX whenever somebody
  *     enters; so there is room for whoever is inside.
  * I5. All leaves are there from format on, in blocks of their own.
@@ -39,8 +40,13 @@
 #include "log.h"
 #include "sabotage.h"
 
+#ifndef NOTED_FOLD                         /* the simulator folds sooner */
 #define NOTED_FOLD (FREEMAP_NOTED_MAX / 4) /* more: fold before entering */
-#define FOLD_NOTES 4096u                   /* in one change, at most */
+#endif
+#define FOLD_NOTES 4096u /* in one change, at most */
+#define FOLD_BATCH 64u   /* notes looked at under one lock */
+#define FOLD_OPEN  8u    /* leaves kept in hand */
+#define MERGE_BACK 8u
 #define LOAD_NOTES 256u
 #define NOTE_USED  (UINT64_C (1) << 63) /* in blk */
 #define FOLD_ALL   UINT32_MAX
@@ -55,25 +61,44 @@ note_at (struct freemap *fm, uint64_t count)
   return &fm->notes[count % FREEMAP_NOTED_MAX];
 }
 
-/* Make the last note longer.  One that is being folded, the front, grows at
- * its end only.  Lock: needs fm->lock.
+/* Can new be part of this one, at its end or before it? */
+static bool
+extend (struct note *n, const struct note *new)
+{
+  if (n->blk + n->nr == new->blk) {
+    n->nr += new->nr;
+    return true;
+  }
+  if (new->blk + new->nr == n->blk) {
+    n->blk = new->blk;
+    n->nr += new->nr;
+    return true;
+  }
+  return false;
+}
+
+static bool
+overlap (const struct note *a, const struct note *b)
+{
+  uint64_t a_blk = a->blk & ~NOTE_USED, b_blk = b->blk & ~NOTE_USED;
+
+  return a_blk < b_blk + b->nr && b_blk < a_blk + a->nr;
+}
+
+/* Make one of the last notes longer: overwriting, new blocks follow each other,
+ * and what they displace lies between them in the queue.  Those between must be
+ * of other blocks, for then their order is of no matter.  Lock: needs fm->lock.
  */
 static bool
 merge (struct freemap *fm, const struct note *new)
 {
-  struct note *last;
+  for (unsigned i = 1; i <= MERGE_BACK && i <= fm->pushed - fm->peeked; i++) {
+    struct note *n = note_at (fm, fm->pushed - i);
 
-  if (fm->pushed == fm->taken)
-    return false;
-  last = note_at (fm, fm->pushed - 1);
-  if (last->blk + last->nr == new->blk) {
-    last->nr += new->nr;
-    return true;
-  }
-  if (new->blk + new->nr == last->blk && fm->pushed - 1 != fm->taken) {
-    last->blk = new->blk;
-    last->nr += new->nr;
-    return true;
+    if (extend (n, new))
+      return true;
+    if (overlap (n, new))
+      return false;
   }
   return false;
 }
@@ -101,28 +126,30 @@ freemap_note (struct freemap *fm, const struct space_run *run, bool used)
     flush_fail (fm->fl, "more blocks became used or free than can be noted");
 }
 
-/* The note that is i behind the front. */
-static bool
-peek (struct freemap *fm, uint64_t i, struct note *note)
+/* The first notes, at most max.  They grow no more.  Returns how many. */
+static unsigned
+peek (struct freemap *fm, struct note *notes, unsigned max)
 {
+  unsigned nr;
+
   LOCK_SCOPE (&fm->lock);
-  if (i >= fm->pushed - fm->taken)
-    return false;
-  *note = *note_at (fm, fm->taken + i);
-  return true;
+  nr = (unsigned) min_u64 (max, fm->pushed - fm->taken);
+  for (unsigned i = 0; i < nr; i++)
+    notes[i] = *note_at (fm, fm->taken + i);
+  fm->peeked = max_u64 (fm->peeked, fm->taken + nr);
+  return nr;
 }
 
-/* The first nr blocks of the front are done.  Lock: needs fold_lock. */
+/* The first nr are done, and of the one behind them all but *rest, if that is
+ * not NULL.  Lock: needs fold_lock.
+ */
 static void
-take (struct freemap *fm, uint64_t nr)
+take (struct freemap *fm, unsigned nr, const struct note *rest)
 {
   LOCK_SCOPE (&fm->lock);
-  struct note *front = note_at (fm, fm->taken);
-
-  front->blk += nr;
-  front->nr -= nr;
-  if (front->nr == 0)
-    fm->taken++;
+  fm->taken += nr;
+  if (rest != NULL)
+    *note_at (fm, fm->taken) = *rest;
   atomic_store (&fm->nr_noted, (unsigned) (fm->pushed - fm->taken));
 }
 
@@ -131,9 +158,10 @@ take (struct freemap *fm, uint64_t nr)
 struct fold {
   struct freemap *fm;
   struct change *ch;
-  unsigned credit;     /* nodes that may still be begun; FOLD_ALL */
-  struct buf *leaf;    /* begun; NULL */
-  struct fm_volume *v; /* whose it is */
+  unsigned credit;                /* nodes that may still be begun; FOLD_ALL */
+  struct buf *leaf[FOLD_OPEN];    /* begun; NULL */
+  struct fm_volume *v[FOLD_OPEN]; /* whose it is */
+  unsigned next;                  /* to be given up for another */
 };
 
 /* A piece of a note, within one leaf. */
@@ -165,41 +193,45 @@ cut_piece (struct freemap *fm, const struct note *note, struct piece *p)
 }
 
 static void
-fold_close (struct fold *f)
+fold_close (struct fold *f, unsigned i)
 {
-  if (f->leaf == NULL)
+  if (f->leaf[i] == NULL)
     return;
-  buf_done (f->fm->fl, f->leaf);
-  buf_put (f->fm->bs, f->leaf);
-  f->leaf = NULL;
+  buf_done (f->fm->fl, f->leaf[i]);
+  buf_put (f->fm->bs, f->leaf[i]);
+  f->leaf[i] = NULL;
 }
 
-/* EAGAIN: the credit is used up. */
+/* The leaf of a piece, begun.  EAGAIN: the credit is used up. */
 static int
-fold_open (struct fold *f, const struct piece *p)
+fold_open (struct fold *f, const struct piece *p, struct buf **leafp)
 {
-  unsigned nr_nodes = p->v->tree.height + 1;
-  struct buf *leaf;
+  unsigned nr_nodes = p->v->tree.height + 1, i = f->next;
   int err;
 
-  if (f->leaf != NULL && f->v == p->v && f->leaf->id.index == p->leaf)
-    return 0;
-  fold_close (f);
+  for (unsigned k = 0; k < FOLD_OPEN; k++)
+    if (f->leaf[k] != NULL && f->v[k] == p->v &&
+        f->leaf[k]->id.index == p->leaf) {
+      *leafp = f->leaf[k];
+      return 0;
+    }
+  fold_close (f, i);
   if (f->credit != FOLD_ALL) {
     if (f->credit < nr_nodes)
       return EAGAIN;
     f->credit -= nr_nodes;
   }
-  err = freemap_leaf (f->fm, p->v, p->leaf, &leaf);
+  err = freemap_leaf (f->fm, p->v, p->leaf, leafp);
   if (err)
     return err;
-  err = tree_begin (&p->v->tree, f->ch, leaf);
+  err = tree_begin (&p->v->tree, f->ch, *leafp);
   if (err) {
-    buf_put (f->fm->bs, leaf);
+    buf_put (f->fm->bs, *leafp);
     return err;
   }
-  f->leaf = leaf;
-  f->v = p->v;
+  f->leaf[i] = *leafp;
+  f->v[i] = p->v;
+  f->next = (i + 1) % FOLD_OPEN;
   return 0;
 }
 
@@ -218,39 +250,57 @@ tell_wrong (struct fold *f, const struct note *note, uint64_t nr)
                note->blk & NOTE_USED ? "used" : "free");
 }
 
-/* Fold what of the front lies in one leaf.  ENOENT: there is no note.
- * Lock: needs fold_lock.
- */
+/* Fold what of a note lies in one leaf, and take it off the note. */
 static int
-fold_front (struct fold *f)
+fold_piece (struct fold *f, struct note *note)
 {
-  struct note note;
+  struct disk_node *node;
+  struct buf *leaf;
   struct piece p;
   unsigned changed;
   int err;
 
-  if (!peek (f->fm, 0, &note))
-    return ENOENT;
-  if (!cut_piece (f->fm, &note, &p)) {
-    tell_wrong (f, &note, note.nr);
-    take (f->fm, note.nr);
+  if (!cut_piece (f->fm, note, &p)) {
+    tell_wrong (f, note, note->nr);
+    note->nr = 0;
     return 0;
   }
-  err = fold_open (f, &p);
+  err = fold_open (f, &p, &leaf);
   if (err)
     return err;
-  changed =
-      freemap_set_bits (freemap_node (f->leaf)->body, p.bit, p.nr, p.used);
+  node = freemap_node (leaf);
+  changed = freemap_set_bits (node->body, p.bit, p.nr, p.used);
   if (p.used)
-    freemap_node (f->leaf)->nr_used += changed;
+    node->nr_used += changed;
   else
-    freemap_node (f->leaf)->nr_used -= changed;
-  tell_wrong (f, &note, p.nr - changed);
-  take (f->fm, p.nr);
+    node->nr_used -= changed;
+  tell_wrong (f, note, p.nr - changed);
+  note->blk += p.nr;
+  note->nr -= p.nr;
   return 0;
 }
 
-/* Fold from the front on, within this credit and so many pieces. */
+/* Fold the first notes, as many as are looked at under one lock; at most *left
+ * pieces.  ENOENT: there are none.  Lock: needs fold_lock.
+ */
+static int
+fold_batch (struct fold *f, unsigned *left)
+{
+  struct note notes[FOLD_BATCH];
+  unsigned nr = peek (f->fm, notes, FOLD_BATCH), i = 0;
+  int err = nr == 0 ? ENOENT : 0;
+
+  while (i<nr && * left> 0 && err == 0) {
+    err = fold_piece (f, &notes[i]);
+    i += err == 0 && notes[i].nr == 0;
+    if (*left != FOLD_ALL)
+      --*left;
+  }
+  take (f->fm, i, i < nr ? &notes[i] : NULL);
+  return err;
+}
+
+/* Fold within this credit, and at most so many pieces. */
 static int
 fold (struct freemap *fm, struct change *ch, unsigned credit, unsigned max)
 {
@@ -258,9 +308,10 @@ fold (struct freemap *fm, struct change *ch, unsigned credit, unsigned max)
   int err = 0;
 
   LOCK_SCOPE (&fm->fold_lock);
-  for (unsigned i = 0; err == 0 && (i < max || max == FOLD_ALL); i++)
-    err = fold_front (&f);
-  fold_close (&f);
+  while (err == 0 && max > 0)
+    err = fold_batch (&f, &max);
+  for (unsigned i = 0; i < FOLD_OPEN; i++)
+    fold_close (&f, i);
   return err == ENOENT || err == EAGAIN ? 0 : err;
 }
 
@@ -356,15 +407,17 @@ count_taken (struct freemap *fm, uint64_t *pushed)
 static int
 load (struct freemap *fm)
 {
-  struct note note;
-  struct piece p;
+  struct note notes[LOAD_NOTES];
+  unsigned nr;
 
   LOCK_SCOPE (&fm->fold_lock);
-  for (uint64_t i = 0; i < LOAD_NOTES && peek (fm, i, &note); i++) {
+  nr = peek (fm, notes, LOAD_NOTES);
+  for (unsigned i = 0; i < nr; i++) {
     struct buf *leaf;
+    struct piece p;
     int err;
 
-    if (!cut_piece (fm, &note, &p))
+    if (!cut_piece (fm, &notes[i], &p))
       continue;
     err = freemap_leaf (fm, p.v, p.leaf, &leaf);
     if (err)

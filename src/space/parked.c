@@ -39,22 +39,27 @@
 #include "log.h"
 #include "sabotage.h"
 
-#define DATA_RUNS   65536u
-#define META_RUNS   32768u
-#define META_WAIT   (META_RUNS / 2) /* more wait for cycles */
-#define BATCH       64u             /* runs freed between two looks */
+#ifndef DATA_RUNS /* the simulator has fewer */
+#define DATA_RUNS 65536u
+#endif
+#define META_RUNS 32768u
+#ifndef META_WAIT                 /* the simulator waits for less */
+#define META_WAIT (META_RUNS / 2) /* more wait for cycles */
+#endif
+#define BATCH       64u /* runs freed between two looks */
 #define FULL_NAP_NS (100 * NS_PER_MS)
 
 struct parked_run {
   struct space_run run;
-  uint64_t hint;
   uint64_t until; /* lsn, cycle */
 };
 
 struct queue {
   struct parked_run *runs; /* [parked.lock] a ring of max places */
   unsigned max;            /* [const] */
-  unsigned first, nr;      /* [parked.lock] */
+  uint64_t hint;           /* [const] whose lane gets them */
+  unsigned first;          /* [parked.lock] */
+  atomic_uint nr;          /* written under parked.lock */
   _Atomic uint64_t nr_blocks;
 };
 
@@ -81,37 +86,37 @@ place (struct queue *q, unsigned i)
 static bool
 push (struct queue *q, const struct parked_run *new)
 {
-  struct parked_run *last = q->nr > 0 ? place (q, q->nr - 1) : NULL;
+  unsigned nr = atomic_load (&q->nr);
+  struct parked_run *last = nr > 0 ? place (q, nr - 1) : NULL;
 
-  if (last != NULL && last->until == new->until && last->hint == new->hint &&
+  if (last != NULL && last->until == new->until &&
       last->run.blk + last->run.nr == new->run.blk) {
     last->run.nr += new->run.nr;
   } else {
-    if (q->nr == q->max)
+    if (nr == q->max)
       return false;
-    *place (q, q->nr++) = *new;
+    *place (q, nr) = *new;
+    atomic_store (&q->nr, nr + 1);
   }
   atomic_fetch_add (&q->nr_blocks, new->run.nr);
   return true;
 }
 
-/* Take up to BATCH runs of one hint off the front that may go by now.  Returns
- * how many.
- */
+/* Take up to BATCH runs off the front that may go by now.  Returns how many. */
 static unsigned
-pop (struct parked *pk, struct queue *q, uint64_t until, uint64_t *hint,
+pop (struct parked *pk, struct queue *q, uint64_t until,
      struct space_run runs[BATCH])
 {
-  unsigned nr = 0;
+  unsigned nr = 0, left;
 
   LOCK_SCOPE (&pk->lock);
-  while (q->nr > 0 && nr < BATCH && place (q, 0)->until <= until &&
-         (nr == 0 || place (q, 0)->hint == *hint)) {
-    *hint = place (q, 0)->hint;
+  left = atomic_load (&q->nr);
+  while (left > 0 && nr < BATCH && place (q, 0)->until <= until) {
     runs[nr++] = place (q, 0)->run;
     q->first = (q->first + 1) % q->max;
-    q->nr--;
+    left--;
   }
+  atomic_store (&q->nr, left);
   if (nr > 0 && q == &pk->data && pk->nr_waiting > 0)
     cond_broadcast (&pk->room);
   return nr;
@@ -123,15 +128,14 @@ let_go (struct parked *pk, struct queue *q, uint64_t until,
         void (*give_back) (struct space *sp, uint64_t nr))
 {
   struct space_run runs[BATCH];
-  uint64_t hint = 0;
   unsigned nr;
 
-  while ((nr = pop (pk, q, until, &hint, runs)) > 0) {
+  while ((nr = pop (pk, q, until, runs)) > 0) {
     uint64_t nr_blocks = 0;
 
     for (unsigned i = 0; i < nr; i++)
       nr_blocks += runs[i].nr;
-    space_free (pk->sp, hint, runs, nr);
+    space_free (pk->sp, q->hint, runs, nr);
     atomic_fetch_sub (&q->nr_blocks, nr_blocks);
     give_back (pk->sp, nr_blocks);
   }
@@ -156,7 +160,7 @@ push_data (struct parked *pk, const struct space_run *runs, unsigned nr_runs,
       break;
   }
   *many = atomic_load (&q->nr_blocks) * 2 > space_nr_units (pk->sp) ||
-          q->nr * 2 > q->max;
+          atomic_load (&q->nr) * 2 > q->max;
   return nr;
 }
 
@@ -166,27 +170,27 @@ wait_room (struct parked *pk)
   LOCK_SCOPE (&pk->lock);
   pk->nr_waiting++;
   /* Who fails the store does not know of us: look again now and then. */
-  if (pk->data.nr == pk->data.max)
+  if (atomic_load (&pk->data.nr) == pk->data.max)
     cond_wait_until (&pk->room, &pk->lock, env_now_ns () + FULL_NAP_NS);
   pk->nr_waiting--;
 }
 
 void
-parked_data (struct parked *pk, uint64_t hint, const struct space_run *runs,
-             unsigned nr_runs, uint64_t lsn)
+parked_data (struct parked *pk, const struct space_run *runs, unsigned nr_runs,
+             uint64_t lsn)
 {
   uint64_t nr_blocks = 0;
   bool many;
 
   if (SABOTAGE (free_at_once)) {
-    space_free (pk->sp, hint, runs, nr_runs);
+    space_free (pk->sp, pk->data.hint, runs, nr_runs);
     return;
   }
   for (unsigned i = 0; i < nr_runs; i++)
     nr_blocks += runs[i].nr;
   space_park (pk->sp, nr_blocks);
   for (unsigned i = 0;;) {
-    struct parked_run new = { .hint = hint, .until = lsn };
+    struct parked_run new = { .until = lsn };
 
     i += push_data (pk, runs + i, nr_runs - i, new, &many);
     if (many)
@@ -213,7 +217,7 @@ parked_durable (struct parked *pk, uint64_t lsn)
 void
 parked_meta (struct parked *pk, uint64_t blk, uint64_t cycle)
 {
-  struct parked_run new = { { blk, 1 }, SPACE_HINT_META, cycle };
+  struct parked_run new = { { blk, 1 }, cycle };
 
   lock_acquire (&pk->lock);
   bool done = push (&pk->meta, &new);
@@ -227,17 +231,10 @@ parked_meta (struct parked *pk, uint64_t blk, uint64_t cycle)
                  META_RUNS);
 }
 
-static unsigned
-nr_meta_runs (struct parked *pk)
-{
-  LOCK_SCOPE (&pk->lock);
-  return pk->meta.nr;
-}
-
 int
 parked_wait (struct parked *pk)
 {
-  while (nr_meta_runs (pk) > META_WAIT) {
+  while (atomic_load (&pk->meta.nr) > META_WAIT) {
     int err = flush_run_cycle (pk->fl);
 
     if (err)
@@ -266,7 +263,9 @@ parked_create (struct space *sp, struct flush *fl, struct parked **pkp)
   pk->sp = sp;
   pk->fl = fl;
   pk->data.max = DATA_RUNS;
+  pk->data.hint = SPACE_HINT_SMALL;
   pk->meta.max = META_RUNS;
+  pk->meta.hint = SPACE_HINT_META;
   pk->data.runs = calloc (DATA_RUNS, sizeof *pk->data.runs);
   pk->meta.runs = calloc (META_RUNS, sizeof *pk->meta.runs);
   lock_init (&pk->lock, LOCK_LEAF, "parked");

@@ -21,9 +21,8 @@ extern void parked_destroy (struct parked *pk); /* NULL is fine */
  * keeps a unit until it is free; a commit is begun when many wait.  Lock: none
  * held.  Blocks: while the queue is full.
  */
-extern void parked_data (struct parked *pk, uint64_t hint,
-                         const struct space_run *runs, unsigned nr_runs,
-                         uint64_t lsn);
+extern void parked_data (struct parked *pk, const struct space_run *runs,
+                         unsigned nr_runs, uint64_t lsn);
 
 /* A node's block, given up in this cycle; its charge is given back with it.
  * Lock: any below LOCK_LEAF.  Blocks: no; room is had with parked_wait ().

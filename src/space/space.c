@@ -4,15 +4,17 @@
  * Called by object/; calls base/blist and, for sparse volumes, volume_trim.
  *
  *            charges (atomic)      units (atomic, FIFO of waiters)
- *   alloc --> lane 0..15: [run handed out][frees gathered]
+ *   alloc --> lane 0..17: [run handed out][frees gathered]
  *                 | refill, at most 256           | when 64 runs are there
  *                 v                               v
  *             volume 0: blist   volume 1: blist ...   (next fit each)
  *
  * A lane is picked by the caller's hint, so writers to different shards do
- * not meet, and one shard's blocks lie together.  With several volumes a lane
- * takes one stripe at a time and then moves on, volumes taking turns by how
- * much each has free (smooth weighted round robin).
+ * not meet, and one shard's blocks lie together.  Pages that go to buffers have
+ * one lane for all objects, for what a commit writes is then a few transfers,
+ * not one a shard; nodes have one too.  With several volumes a lane takes one
+ * stripe at a time and then moves on, volumes taking turns by how much each has
+ * free (smooth weighted round robin).
  *
  * Invariants
  * I1. charged <= charge_max; charge_max + units + retire_max = blocks.
@@ -66,11 +68,13 @@ static struct log_limit no_block_limit;
 /* ---- blocks ---- */
 
 _Static_assert(SPACE_FRAGMENTS >= BLIST_HIST, "a histogram fits");
-_Static_assert(SPACE_LANES == 16, "lane_of takes four bits of the product");
+_Static_assert(SPACE_LANES == 16 + 2, "lane_of takes four bits of the product");
 
 static struct lane *
 lane_of (struct space *sp, uint64_t hint)
 {
+  if (hint >= SPACE_HINT_SMALL)
+    return &sp->lanes[16 + (hint - SPACE_HINT_SMALL)];
   return &sp->lanes[(hint * UINT64_C (0x9e3779b97f4a7c15)) >> 60];
 }
 

@@ -34,8 +34,9 @@ struct space_run {
 
 #define SPACE_STRIPE_BLOCKS 32  /* default: 128 KiB */
 #define SPACE_HANDOUT_MAX   256 /* blocks a lane takes from a volume at once */
-#define SPACE_LANES         16u
-#define SPACE_HINT_META     UINT64_MAX /* whose blocks lie together: META */
+#define SPACE_LANES         18u /* 16 by hint, and one for each of these: */
+#define SPACE_HINT_META     UINT64_MAX       /* nodes */
+#define SPACE_HINT_SMALL    (UINT64_MAX - 1) /* pages that go to buffers */
 #define SPACE_LANE_FREES                              \
   64 /* runs a lane gathers before it gives back; one \
       * of SPACE_HANDOUT_MAX goes back at once */

@@ -76,7 +76,7 @@ static void
 park (struct pool *p, struct parked *pk, struct space_run run, uint64_t lsn)
 {
   pool_disown (p, &run);
-  parked_data (pk, 1, &run, 1, lsn);
+  parked_data (pk, &run, 1, lsn);
 }
 
 /* ---- data ---- */
@@ -196,7 +196,7 @@ fill_queue (struct pool *p, struct parked *pk, struct space_run *next)
     if (nr_taken / 2 == FULL)
       *next = run;
     else
-      parked_data (pk, nr_taken % 3, &run, 1, 100 + nr_taken);
+      parked_data (pk, &run, 1, 100 + nr_taken);
   }
   return nr_taken;
 }
@@ -212,7 +212,7 @@ parker_thread (void *arg)
 {
   struct parker *t = arg;
 
-  parked_data (t->pk, 1, &t->run, 1, UINT64_MAX / 2);
+  parked_data (t->pk, &t->run, 1, UINT64_MAX / 2);
   atomic_store (&t->over, true);
   return NULL;
 }
@@ -370,7 +370,7 @@ write_page (struct writer *w, blkno_t *page)
     return;
   atomic_store (&w->until[blkno_place (old.blk)], lsn);
   pool_disown (w->p, &old);
-  parked_data (w->pk, w->seed % 8, &old, 1, lsn);
+  parked_data (w->pk, &old, 1, lsn);
 }
 
 static void *

@@ -41,7 +41,7 @@ test_rotation (void **state)
     struct space_run run = pool_alloc (p, 1, 1);
 
     /* Inside a stripe the next block is the neighbour. */
-    if (nr % 32 != 0 && nr_all - nr > 64 * 32)
+    if (nr % 32 != 0 && nr_all - nr > UINT64_C (4) * SPACE_LANES * 32)
       assert_int_equal (run.blk, last + 1);
     else if (nr % 32 == 0)
       nr_moves += blkno_volume (run.blk) != blkno_volume (last);

@@ -321,7 +321,7 @@ step_open (struct result *r, bool staging)
 
   r->open_ms = (double) (env_now_ns () - begin_ns) / NS_PER_MS;
   r->peak_mib = (double) (peak_bytes () - before_bytes) / (double) MIB;
-  allowed = CACHE_BYTES; /* not what it took: a recovery may take more */
+  allowed = CACHE_BYTES;
   allowed += BITMAP_A_GIB * (bench.pool_bytes / GIB);
   allowed += (uint64_t) vpool_nr (s->pool) * BOUNCE_BYTES;
   r->allowed_mib = (double) allowed / (double) MIB;

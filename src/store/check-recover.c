@@ -15,6 +15,15 @@
 
 #include "durable.h"
 
+/* As many buffers as the server that crashed had, or the usual: with fewer
+ * recovery would write nodes early, which is memory in an overlay, too.
+ */
+static uint64_t
+cache_bytes (const struct check *c)
+{
+  return min_u64 (2 * c->root.dirty_max * BUF_BYTES, CACHE_BYTES);
+}
+
 int
 check_recover (struct check *c)
 {
@@ -25,6 +34,7 @@ check_recover (struct check *c)
     return ENOMEM;
   s->config.readonly = true;
   s->config.durability = STORE_FLUSH;
+  s->config.cache_bytes = cache_bytes (c);
   s->config.staging_dir = c->config->staging_dir;
   s->nr_volumes = c->nr_volumes;
   memcpy (s->volumes, c->volumes, sizeof s->volumes);

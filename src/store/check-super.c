@@ -40,6 +40,17 @@ refuse (struct check *c, struct given *g, const struct volume *v,
   g->no_store = true;
 }
 
+/* Is that what a crash leaves that comes while a slot is written?  Slots are
+ * written in turn, so it stays only until the store is opened, and the one
+ * before it counts: no damage.
+ */
+static bool
+is_cut_off (const struct disk_super *best, unsigned slot, const char *why)
+{
+  return slot == super_next_slot (best) &&
+         (why == super_wrong_crc || why == super_unread);
+}
+
 static void
 tell_slots (struct check *c, struct given *g, unsigned i)
 {
@@ -50,6 +61,13 @@ tell_slots (struct check *c, struct given *g, unsigned i)
 
     if (g->errors[i][slot] == NULL)
       continue;
+    if (g->good[i] && is_cut_off (&g->best[i], slot, g->errors[i][slot])) {
+      check_note (c,
+                  "%s: superblock slot %u is not whole: its write was cut off "
+                  "(the next superblock goes there, and nothing is lost)",
+                  v->name, slot);
+      continue;
+    }
     at.volume = v;
     at.blk = super_slot_block (v->size_bytes / DISK_BLOCK_BYTES, slot);
     at.repair = g->good[i] ? "is written anew" : NULL;

@@ -52,6 +52,7 @@ redo_node (void *arg, struct change *ch, const struct disk_rec *rec)
   dobj = dobject_find (d, rec->object);
   if (dobj == NULL)
     return 0; /* removed since */
+  dobj->redone = true;
   err = dobject_need_map (d, dobj);
   return err ? err : objmeta_redo_node (dobj->map, ch, rec);
 }
@@ -91,6 +92,7 @@ redo_map (void *arg, struct change *ch, const struct disk_rec *rec,
 
   if (dobj == NULL)
     return 0;
+  dobj->redone = true;
   err = dobject_need_map (d, dobj);
   return err ? err
              : objmeta_redo (dobj->map, ch, rec, crc, &dobj->nr_mapped,

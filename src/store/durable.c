@@ -52,26 +52,6 @@ find_changed (struct durable *d, uint64_t *places, unsigned nr)
   return n;
 }
 
-/* The cut has no room to begin many nodes: most are begun here. */
-static int
-before_cut (void *arg)
-{
-  struct durable *d = arg;
-  uint64_t places[PLACES_AT_A_TIME];
-  unsigned nr;
-  int err = freemap_before_cut (d->fm);
-
-  while (err == 0 && (nr = find_changed (d, places, PLACES_AT_A_TIME)) > 0) {
-    struct change ch;
-
-    change_begin_cut (d->fl, &ch);
-    for (unsigned i = 0; i < nr && err == 0; i++)
-      err = objtable_before_cut (d->ot, &ch, places[i]);
-    change_end (d->fl, &ch);
-  }
-  return err;
-}
-
 static void
 count (const struct dobject *dobj, uint64_t counts[3], uint64_t nr_nodes)
 {
@@ -85,24 +65,76 @@ count (const struct dobject *dobj, uint64_t counts[3], uint64_t nr_nodes)
   counts[2] = nr_nodes;
 }
 
+/* Its root and counts go into the table, if they have changed or anyway. */
+static int
+cut_object (struct durable *d, struct change *ch, struct dobject *dobj,
+            bool anyway)
+{
+  struct disk_pointer root;
+  uint64_t counts[3], nr_nodes;
+
+  if (dobj->map == NULL ||
+      (!objmeta_root (dobj->map, &root, &nr_nodes) && !anyway))
+    return 0;
+  count (dobj, counts, nr_nodes);
+  return objtable_cut_object (d->ot, ch, dobj->place, dobj->entry.id, &root,
+                              counts);
+}
+
+/* In recovery nobody changes anything meanwhile, and what is dirty may have to
+ * be written at any time: then this is a change as others are.  It comes many
+ * times in a cycle, so a root that has not changed does not tell that counts
+ * have not.
+ */
+static int
+cut_in_recovery (struct durable *d)
+{
+  int err = 0;
+
+  for (struct dobject *o = d->objects; o != NULL && err == 0; o = o->next) {
+    struct change ch;
+
+    if (!o->redone)
+      continue;
+    change_begin_cut (d->fl, &ch);
+    err = cut_object (d, &ch, o, true);
+    change_end (d->fl, &ch);
+    o->redone = false;
+  }
+  return err;
+}
+
+/* The cut has no room to begin many nodes: most are begun here. */
+static int
+before_cut (void *arg)
+{
+  struct durable *d = arg;
+  uint64_t places[PLACES_AT_A_TIME];
+  unsigned nr;
+  int err = freemap_before_cut (d->fm);
+
+  if (err == 0 && d->pk == NULL)
+    return cut_in_recovery (d);
+  while (err == 0 && (nr = find_changed (d, places, PLACES_AT_A_TIME)) > 0) {
+    struct change ch;
+
+    change_begin_cut (d->fl, &ch);
+    for (unsigned i = 0; i < nr && err == 0; i++)
+      err = objtable_before_cut (d->ot, &ch, places[i]);
+    change_end (d->fl, &ch);
+  }
+  return err;
+}
+
 static int
 cut_objects (struct durable *d, struct change *ch)
 {
-  LOCK_SCOPE (&d->lock);
-  for (struct dobject *dobj = d->objects; dobj != NULL; dobj = dobj->next) {
-    struct disk_pointer root;
-    uint64_t counts[3], nr_nodes;
-    int err;
+  int err = 0;
 
-    if (dobj->map == NULL || !objmeta_root (dobj->map, &root, &nr_nodes))
-      continue;
-    count (dobj, counts, nr_nodes);
-    err = objtable_cut_object (d->ot, ch, dobj->place, dobj->entry.id, &root,
-                               counts);
-    if (err)
-      return err;
-  }
-  return 0;
+  LOCK_SCOPE (&d->lock);
+  for (struct dobject *o = d->objects; o != NULL && err == 0; o = o->next)
+    err = cut_object (d, ch, o, false);
+  return err;
 }
 
 static int
@@ -192,35 +224,18 @@ make_space (struct store *s, struct durable *d)
   return space_create (&sc, &s->space);
 }
 
-static uint64_t
-nr_buffers_wanted (const struct durable *d)
-{
-  return max_u64 (d->s->config.cache_bytes / BUF_BYTES, BUFS_MIN);
-}
-
-/* At least as many as a recovery may need.  Those above what is wanted are in
- * no share: what may be dirty, and so what the next recovery needs, is the same
- * however often the store is opened.
- */
-static uint64_t
-nr_buffers (const struct durable *d)
-{
-  return max_u64 (nr_buffers_wanted (d),
-                  2 * d->supers.root.dirty_max + BUFS_MIN);
-}
-
 static int
 make_buffers (struct store *s, struct durable *d)
 {
-  uint64_t nr = nr_buffers (d);
+  uint64_t nr = max_u64 (s->config.cache_bytes / BUF_BYTES, BUFS_MIN);
   struct staging_config stc = { .dir = s->config.staging_dir,
-                                .nr_buffers = nr };
+                                .nr_buffers = nr,
+                                .epoch = d->supers.root.epoch + 1 };
   struct bufs_config bc = {
     .volumes = s->volumes,
     .nr_volumes = s->nr_volumes,
     .uuid = d->supers.root.uuid,
     .cache_bytes = nr * BUF_BYTES,
-    .shares_bytes = nr_buffers_wanted (d) * BUF_BYTES,
     .wake = wake_writer,
     .arg = d,
   };
@@ -366,6 +381,9 @@ durable_open (struct store *s)
   s->durable = d;
   lock_init (&d->lock, LOCK_DURABLE, "durable objects");
   err = supers_read (s->volumes, s->nr_volumes, &d->supers);
+  if (err == 0 && s->config.staging_dir != NULL && !s->config.readonly)
+    err = staging_check_epoch (s->config.staging_dir, d->supers.root.uuid,
+                               d->supers.root.epoch);
   if (err == 0)
     err = make_space (s, d);
   if (err == 0)

@@ -22,6 +22,7 @@ struct dobject {
   struct object *o;           /* [durable.lock] who counts for it; NULL */
   uint64_t begun_cycle;       /* the cycle its entry was last begun in */
   bool owned;                 /* o is to be destroyed with it */
+  bool redone;                /* in recovery: since it was put in the table */
   int64_t nr_mapped, nr_zero; /* while there is no object */
 };
 

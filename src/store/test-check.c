@@ -47,6 +47,35 @@ test_empty (void **state)
 
 /* ---- superblocks and volumes ---- */
 
+/* Each slot of the root in turn with a wrong CRC: it is no finding where a
+ * crash may have left it, that is where the next superblock goes.
+ */
+static void
+test_cut_off_slots (struct rig *t)
+{
+  uint64_t nr_blocks = t->m.v[0]->size_bytes / PAGE_BYTES;
+  uint8_t page[PAGE_BYTES];
+
+  make_slots (&t->m);
+  for (unsigned i = 0; i < DISK_SUPER_SLOTS; i++) {
+    uint64_t blk = blkno_make (0, super_slot_block (nr_blocks, i));
+    bool next = i == (t->m.root.sequence + 1) % DISK_SUPER_SLOTS;
+    unsigned nr_before;
+
+    check (t);
+    nr_before = t->found.nr;
+    blk_io (&t->m, VIO_READ, blk, page);
+    page[3000] ^= 1;
+    blk_io (&t->m, VIO_WRITE, blk, page);
+    check (t);
+    assert_true (t->found.report.whole);
+    if (i != t->m.root.sequence % DISK_SUPER_SLOTS)
+      assert_int_equal (t->found.nr, nr_before + !next);
+    page[3000] ^= 1;
+    blk_io (&t->m, VIO_WRITE, blk, page);
+  }
+}
+
 static void
 test_slots (void **state)
 {
@@ -60,6 +89,7 @@ test_slots (void **state)
   found_only (&t->found, CHECK_SLOT,
               "vb: block 511: superblock slot 3: there is no superblock");
   assert_true (t->found.report.whole);
+  test_cut_off_slots (t);
   for (unsigned i = 0; i < 4; i++)
     blk_io (&t->m, VIO_READ, blkno_make (1, super_slot_block (nr_blocks, 0)),
             page);

@@ -348,9 +348,9 @@ vbatch_bounce (struct vbatch *b)
 }
 
 size_t
-vbatch_bounce_bytes (const struct vbatch *b)
+vpool_bounce_bytes (const struct vpool *pool)
 {
-  return b->pool->bounce_bytes;
+  return pool->bounce_bytes;
 }
 
 void

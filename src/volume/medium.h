@@ -42,9 +42,6 @@ extern struct iovec vio_rest (const struct vio *io, size_t at, unsigned *ip);
 extern void vbatch_start_fd (struct vbatch *batch, struct vio *io, int fd,
                              uint64_t pos);
 
-/* The whole transfer in the calling thread, with no pool.  Blocks: yes. */
-extern void vio_run (struct vio *io);
-
 /* ---- path.c: a path before it is a volume.  Errors are told and returned as
  * volume_open_path () says.  Blocks: yes.
  */

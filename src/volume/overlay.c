@@ -208,8 +208,10 @@ overlay_write (struct overlay *o, const struct vio *io)
     for (size_t at = 0; at < part.iov_len; at += PAGE_BYTES) {
       uint8_t *page = place_locked (o, blk++);
 
-      if (page == NULL)
+      if (page == NULL) {
+        o->starved = true;
         return EIO;
+      }
       memcpy (page, (char *) part.iov_base + at, PAGE_BYTES);
     }
   }

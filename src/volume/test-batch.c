@@ -472,7 +472,7 @@ test_pool_blocks (void **state)
     assert_int_equal (vpool_nr_used (g.pool), i + 1);
   }
   assert_ptr_not_equal (b[0], b[1]);
-  assert_int_equal (vbatch_bounce_bytes (b[0]), PAGE_BYTES);
+  assert_int_equal (vpool_bounce_bytes (g.pool), PAGE_BYTES);
   for (unsigned i = 0; i < 3; i++)
     pthread_create (&thread[i], NULL, getter, &g);
   usleep (50000);

@@ -204,7 +204,7 @@ test_bounce (void **state)
   struct vbatch *b = vbatch_get (t->pool);
   struct vio io = quarter (t, VIO_WRITE, 0);
 
-  assert_int_equal (vbatch_bounce_bytes (b), BOUNCE);
+  assert_int_equal (vpool_bounce_bytes (t->pool), BOUNCE);
   assert_int_equal ((uintptr_t) vbatch_bounce (b) % PAGE_BYTES, 0);
   memset (odd, 0x5a, BOUNCE);
   memcpy (vbatch_bounce (b), odd, BOUNCE);

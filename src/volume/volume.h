@@ -261,7 +261,10 @@ extern unsigned vpool_nr_used (struct vpool *pool);
 extern struct vbatch *vbatch_get (struct vpool *pool);
 extern void vbatch_put (struct vbatch *batch); /* NULL is fine */
 extern void *vbatch_bounce (struct vbatch *batch);
-extern size_t vbatch_bounce_bytes (const struct vbatch *batch);
+extern size_t vpool_bounce_bytes (const struct vpool *pool);
+
+/* The whole transfer in the calling thread, with no pool.  Blocks: yes. */
+extern void vio_run (struct vio *io);
 
 /* Begin a transfer; at most VIO_MAX are pending in a batch.  A write is EROFS
  * if the volume is readonly, EIO if a flush of it has failed.  Lock: none of

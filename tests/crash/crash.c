@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "pack.h"
+#include "starve.h"
 #include "switches.h"
 #include "tables.h"
 
@@ -35,9 +36,10 @@ static struct {
   uint64_t min_distinct;
   unsigned nr_rotated;
   bool sabotage_all, faults, oom;
+  unsigned nr_parts, way;
   uint64_t memory;
-  const char *replay, *path, *fault;
-} options = { .path = "" };
+  const char *replay, *path, *fault, *cut;
+} options = { .path = "", .nr_parts = FAULT_PARTS, .way = STARVE_WAYS };
 
 static struct pack_config config = {
   .seconds = 10, .nr_procs = 2, .points_max = 8, .states_max = 3, .inner_max = 1
@@ -66,11 +68,12 @@ print_stats (const struct pack *p, double seconds, uint64_t *nr_distinct)
   struct report r;
 
   pack_sum (p, &r);
-  printf ("%s: %" PRIu64 " sequences", config.subject->name, r.nr_sequences);
+  printf ("%s: %" PRIu64 " sequences; every state of", config.subject->name,
+          r.nr_sequences);
   for (unsigned i = 1; i <= ALL_MAX; i++)
-    printf ("%s %" PRIu64 " of %" PRIu64 " of %u",
-            i > 1 ? "," : " (all:", r.nr_all[i], sweep_how_many (i), i);
-  printf (")\n%" PRIu64 " crash states, %" PRIu64 " distinct (by depth:",
+    printf ("%s length %u: %" PRIu64 " of %" PRIu64, i > 1 ? "," : "", i,
+            r.nr_all[i], sweep_how_many (i));
+  printf ("\n%" PRIu64 " crash states, %" PRIu64 " distinct (by depth:",
           r.stat.nr_states, r.stat.nr_distinct);
   for (unsigned i = 1; i <= DEPTH_MAX; i++)
     printf (" %" PRIu64, r.stat.nr_by_depth[i]);
@@ -81,6 +84,8 @@ print_stats (const struct pack *p, double seconds, uint64_t *nr_distinct)
           r.stat.nr_runs, seconds,
           r.cpu_seconds * 1e6 / (double) (r.stat.nr_runs + 1),
           (double) r.stat.nr_distinct / seconds, config.nr_procs);
+  printf ("of them %" PRIu64 " of %" PRIu64 " runs of %u requests\n", r.nr_cuts,
+          r.nr_long, LONG_REQUESTS);
   *nr_distinct = r.stat.nr_distinct;
 }
 
@@ -125,8 +130,8 @@ tell_failure (const struct report *r)
   config.subject = r->subject;
   fflush (stdout);
   fprintf (stderr, "FAIL after %.1f s: %s\n", r->seconds, r->why);
-  if (r->fault[0] != '\0')
-    snprintf (what, sizeof what, "--fault %s", r->fault);
+  if (r->option[0] != '\0')
+    snprintf (what, sizeof what, "%s", r->option);
   else {
     snprintf (what, sizeof what, "--replay %s --path '%s'", r->sequence,
               r->path);
@@ -149,6 +154,10 @@ plain_sweep (void)
   print_stats (&p, pack_now_s () - begin, &nr_distinct);
   if (failed != NULL)
     tell_failure (failed);
+  if (seen_is_full (p.seen)) {
+    fprintf (stderr, "FAIL: more states than the table has places for\n");
+    good = false;
+  }
   pack_end (&p);
   if (good && nr_distinct < options.min_distinct) {
     fprintf (stderr, "FAIL: fewer than %" PRIu64 " distinct states\n",
@@ -186,8 +195,6 @@ sabotage_sweep (void)
   unsigned nr = SABOTAGE_NR - 1, nr_tried = nr, nr_caught = 0;
   unsigned first;
 
-  if (options.nr_rotated > 0 && sabotage_on == SABOTAGE_NONE)
-    nr -= SABOTAGES_SELDOM;
   first = (unsigned) (rng_mix (config.seed) % nr);
   if (sabotage_on != SABOTAGE_NONE)
     first = sabotage_on - 1;
@@ -203,106 +210,138 @@ sabotage_sweep (void)
 /* ---- faults ---- */
 
 static int
-try_given (struct faults *f)
+fail_with (const char *at, const char *why, const char *option)
 {
-  int err = faults_given (f, options.fault);
+  fflush (stdout);
+  fprintf (stderr, "FAIL: %s: %s\n", at, why);
+  run_print_log (2);
+  pack_tell_command (&config, option);
+  return 1;
+}
+
+static void
+print_faults (const struct faults *f, double seconds)
+{
+  uint64_t tried = 0, places = 0;
+
+  for (unsigned i = 0; i < MEDIA_FAULTS; i++) {
+    printf ("%-18s %6" PRIu64 " of %6" PRIu64 " places, %" PRIu64
+            " stores failed, %" PRIu64 " refused after\n",
+            media_fault_names[i], f->nr_tried[i], f->nr_places[i],
+            f->nr_lost[i], f->nr_refused[i]);
+    tried += f->nr_tried[i];
+    places += f->nr_places[i];
+  }
+  printf ("%s: places x kinds: %" PRIu64 " of %" PRIu64 ", %u I/Os, %.1f s\n",
+          f->subject->name, tried, places, f->nr_io, seconds);
+}
+
+static void
+doing_fault (const char *what)
+{
+  char text[80];
+
+  snprintf (text, sizeof text, "--fault %s", what);
+  pack_doing (text);
+  run_limit (RUN_S_MAX);
+}
+
+/* So many parts of all there are, or until the time is up. */
+static int
+try_faults (void)
+{
+  struct faults f = { .subject = config.subject,
+                      .seed = config.seed,
+                      .base = &sweep.base[config.subject->nr_bases - 1],
+                      .doing = doing_fault };
+  double begin = pack_now_s ();
+  char option[128];
+  bool good = true;
+
+  f.deadline_ns = (uint64_t) ((begin + config.seconds) * 1e9);
+  if (options.fault == NULL && !faults_begin (&f))
+    return fail_with ("no fault", f.why, "--faults --parts 0");
+  if (options.fault != NULL) {
+    int err = faults_given (&f, options.fault);
+
+    if (err != EIO)
+      printf ("%s: %s\n", options.fault, err == 0 ? "all is well" : "none");
+    if (err != EIO)
+      return err == 0 ? 0 : 2;
+    good = false;
+  }
+  for (unsigned i = 0; i < options.nr_parts && good; i++)
+    if (pack_now_s () - begin < config.seconds)
+      good = faults_part (&f, i);
+  run_limit (0);
+  if (options.fault == NULL)
+    print_faults (&f, pack_now_s () - begin);
+  snprintf (option, sizeof option, "--fault %s", f.what);
+  faults_end (&f);
+  return good ? 0 : fail_with (f.what, f.why, option);
+}
+
+/* ---- memory ---- */
+
+/* Each request for memory in turn, from options.memory on. */
+static int
+try_memory (enum starve_way way)
+{
+  struct starve s = { .subject = config.subject,
+                      .seed = config.seed,
+                      .base = &sweep.base[config.subject->nr_bases - 1],
+                      .way = way };
+  uint64_t n = options.memory, nr_hit = 0, nr_missed = 0;
+  bool good = starve_begin (&s), hit;
+  char what[80] = "";
+
+  for (; good && nr_missed < 8; n++) {
+    snprintf (what, sizeof what, "--memory-way %u --memory-from %" PRIu64, way,
+              n);
+    pack_doing (what);
+    run_limit (RUN_S_MAX);
+    good = starve_try (&s, n, &hit);
+    nr_hit += hit;
+    nr_missed = hit ? 0 : nr_missed + 1;
+  }
+  run_limit (0);
+  printf ("%s, %s: memory failed at %" PRIu64 " places\n", s.subject->name,
+          starve_names[way], nr_hit);
+  return good ? 0 : fail_with (starve_names[way], s.why, what);
+}
+
+static int
+try_memory_all (void)
+{
+  int status = 0;
+
+  for (unsigned way = 0; way < STARVE_WAYS && status == 0; way++)
+    if (options.way == STARVE_WAYS || options.way == way)
+      status = try_memory ((enum starve_way) way);
+  return status;
+}
+
+/* ---- one crash of a long run ---- */
+
+static int
+try_cut (void)
+{
+  struct cuts c = { .subject = config.subject,
+                    .base = sweep.base,
+                    .nr_bases = config.subject->nr_bases };
+  int err = cuts_given (&c, options.cut);
 
   if (err == EINVAL) {
-    fprintf (stderr, "crash: no such fault: %s\n", options.fault);
+    fprintf (stderr, "crash: no such run: %s\n", options.cut);
     return 2;
   }
   if (err == 0) {
     printf ("all is well\n");
     return 0;
   }
-  fprintf (stderr, "FAIL: %s: %s\n", options.fault, f->why);
+  fprintf (stderr, "FAIL: %s: %s\n", c.what, c.why);
   run_print_log (2);
   return 1;
-}
-
-/* All of them, until the time is up. */
-static int
-try_all (struct faults *f)
-{
-  double begin = pack_now_s ();
-  uint64_t n = 0, tried = 0, nr = faults_nr (f);
-  char text[64], what[80];
-  bool good = true;
-
-  for (; n < nr && good && pack_now_s () - begin < config.seconds; n++) {
-    faults_nth (f, n, text, sizeof text);
-    snprintf (what, sizeof what, "--fault %s", text);
-    pack_doing (what);
-    alarm (RUN_S_MAX);
-    good = faults_given (f, text) == 0;
-  }
-  alarm (0);
-  for (unsigned i = 0; i < MEDIA_FAULTS; i++) {
-    printf ("%-18s %6" PRIu64 " places, %" PRIu64 " stores failed, %" PRIu64
-            " refused after\n",
-            media_fault_names[i], f->nr_tried[i], f->nr_lost[i],
-            f->nr_refused[i]);
-    tried += f->nr_tried[i];
-  }
-  printf ("%s: %" PRIu64 " faults at %" PRIu64 " of %" PRIu64
-          " places and kinds, %" PRIu64 " I/Os, %.1f s\n",
-          f->subject->name, tried, n, nr, f->nr_io, pack_now_s () - begin);
-  if (good)
-    return 0;
-  fflush (stdout);
-  fprintf (stderr, "FAIL: %s: %s\n", text, f->why);
-  run_print_log (2);
-  pack_tell_command (&config, what);
-  return 1;
-}
-
-/* Each request for memory in turn, from options.memory on. */
-static int
-try_memory (struct faults *f)
-{
-  uint64_t n = options.memory, nr_hit = 0, nr_missed = 0;
-  bool good = true, hit;
-  char what[80];
-
-  for (; good && nr_missed < 8; n++) {
-    snprintf (what, sizeof what, "--memory-from %" PRIu64, n);
-    pack_doing (what);
-    alarm (RUN_S_MAX);
-    good = faults_try_memory (f, n, &hit);
-    nr_hit += hit;
-    nr_missed = hit ? 0 : nr_missed + 1;
-  }
-  alarm (0);
-  printf ("%s: memory failed at %" PRIu64 " places\n", f->subject->name,
-          nr_hit);
-  if (good)
-    return 0;
-  fflush (stdout);
-  fprintf (stderr, "FAIL: no memory: %s\n", f->why);
-  run_print_log (2);
-  pack_tell_command (&config, what);
-  return 1;
-}
-
-static int
-faults_main (void)
-{
-  struct faults f = { .subject = config.subject, .seed = config.seed };
-  int status;
-
-  if (!begin_alone ())
-    return 1;
-  f.base = &sweep.base[config.subject->nr_bases - 1];
-  if (!faults_begin (&f)) {
-    fprintf (stderr, "FAIL, with no fault: %s\n", f.why);
-    return 1;
-  }
-  if (options.fault != NULL)
-    status = try_given (&f);
-  else
-    status = options.oom ? try_memory (&f) : try_all (&f);
-  faults_end (&f);
-  return status;
 }
 
 /* ---- options ---- */
@@ -314,8 +353,10 @@ static const char help[] =
     "  --seconds N        of the sweep, or until a sabotage counts as missed\n"
     "  --seed N           of all choices; random, and printed, without it\n"
     "  --procs N          processes (2)\n"
-    "  --points N         of a sequence where it crashes; 0: all (8)\n"
-    "  --states N         states of a point, at most; 0: all (3)\n"
+    "  --whole N          all sequences of up to N operations, however long it\n"
+    "                     takes\n"
+    "  --points N         of a drawn sequence where it crashes; 0: all (8)\n"
+    "  --states N         states of such a point, at most; 0: all (3)\n"
     "  --inner N          states of a point in a recovery (1)\n"
     "  --min-distinct N   fail with fewer distinct states\n"
     "  --sabotage NAME    break this rule; the sweep then must not fail, so\n"
@@ -324,8 +365,11 @@ static const char help[] =
     "  --sabotage-some N  N of them, by the seed, or from --sabotage on\n"
     "  --toy-error N      an error of the toy store\n"
     "  --faults           every fault of media at every I/O of 500 requests\n"
-    "  --fault KIND:N     this one\n"
+    "  --parts N          N of 64 parts of these\n"
+    "  --fault KIND:N     this one, or KIND:N:SEED:REQUESTS\n"
     "  --memory-from N    every request for memory fails in turn, from N on\n"
+    "  --memory-way W     0 to 3: of recovery, open, check (closed, crashed)\n"
+    "  --cut SEED:PATH    crashes of a long run, as printed by a failure\n"
     "  --replay SEQUENCE --path PATH   as printed by a failure\n";
 
 enum {
@@ -333,6 +377,7 @@ enum {
   O_SECONDS,
   O_SEED,
   O_PROCS,
+  O_WHOLE,
   O_POINTS,
   O_STATES,
   O_INNER,
@@ -344,6 +389,9 @@ enum {
   O_MEMORY,
   O_FAULTS,
   O_FAULT,
+  O_PARTS,
+  O_WAY,
+  O_CUT,
   O_REPLAY,
   O_PATH,
   O_HELP,
@@ -354,6 +402,7 @@ static const struct option longs[] = {
   { "seconds", required_argument, NULL, O_SECONDS },
   { "seed", required_argument, NULL, O_SEED },
   { "procs", required_argument, NULL, O_PROCS },
+  { "whole", required_argument, NULL, O_WHOLE },
   { "points", required_argument, NULL, O_POINTS },
   { "states", required_argument, NULL, O_STATES },
   { "inner", required_argument, NULL, O_INNER },
@@ -365,6 +414,9 @@ static const struct option longs[] = {
   { "memory-from", required_argument, NULL, O_MEMORY },
   { "faults", no_argument, NULL, O_FAULTS },
   { "fault", required_argument, NULL, O_FAULT },
+  { "parts", required_argument, NULL, O_PARTS },
+  { "memory-way", required_argument, NULL, O_WAY },
+  { "cut", required_argument, NULL, O_CUT },
   { "replay", required_argument, NULL, O_REPLAY },
   { "path", required_argument, NULL, O_PATH },
   { "help", no_argument, NULL, O_HELP },
@@ -393,6 +445,9 @@ set_number (int c, const char *text)
   case O_PROCS:
     config.nr_procs = (unsigned) number (text, PROCS_MAX);
     break;
+  case O_WHOLE:
+    config.whole = (unsigned) number (text, ALL_MAX);
+    break;
   case O_POINTS:
     config.points_max = (unsigned) number (text, UINT32_MAX);
     break;
@@ -404,6 +459,12 @@ set_number (int c, const char *text)
     break;
   case O_DISTINCT:
     options.min_distinct = number (text, UINT64_MAX);
+    break;
+  case O_PARTS:
+    options.nr_parts = (unsigned) number (text, FAULT_PARTS);
+    break;
+  case O_WAY:
+    options.way = (unsigned) number (text, STARVE_WAYS - 1);
     break;
   case O_SABOTAGE_SOME:
     options.nr_rotated = (unsigned) number (text, UINT32_MAX);
@@ -436,6 +497,9 @@ set_option (int c, const char *text)
   case O_FAULT:
     options.faults = true;
     options.fault = text;
+    break;
+  case O_CUT:
+    options.cut = text;
     break;
   case O_REPLAY:
     options.replay = text;
@@ -474,8 +538,12 @@ main (int argc, char **argv)
   if (options.replay != NULL)
     return replay (options.replay, options.path);
   printf ("seed %" PRIu64 " (--seed, FARPAGE_SEED)\n", config.seed);
+  if ((options.faults || options.cut != NULL) && !begin_alone ())
+    return 1;
+  if (options.cut != NULL)
+    return try_cut ();
   if (options.faults)
-    return faults_main ();
+    return options.oom ? try_memory_all () : try_faults ();
   if (options.sabotage_all || options.nr_rotated > 0)
     return sabotage_sweep ();
   return plain_sweep ();

@@ -12,8 +12,12 @@
  *     so a path can be gone again: the seed of a run is a hash of both.
  * I2. A world that was seen (media, staging, expectation) is not run again.
  *
- * Only so many states of a point are taken when there are more, by the seed;
- * another seed takes others.
+ * Of a sequence that is not drawn every state of every point is taken that the
+ * sequences it begins with have not had.  Else only so many, by the seed;
+ * another seed takes others.  A recovery has one crash of its own on average.
+ *
+ * Each store is closed and checked, the books of the running one and its media
+ * by what `farpage check` does; every eighth also as the crash left it.
  */
 
 #include <config.h>
@@ -35,6 +39,7 @@
 
 struct seen {
   unsigned shift;
+  _Atomic bool full;
   _Atomic uint64_t place[];
 };
 
@@ -74,7 +79,14 @@ seen_add (struct seen *s, uint64_t hash)
       return false;
     i = (i + 1) & mask;
   }
-  return false; /* full: better to count too few */
+  atomic_store (&s->full, true);
+  return false;
+}
+
+bool
+seen_is_full (struct seen *s)
+{
+  return atomic_load (&s->full);
 }
 
 /* ---- time ---- */
@@ -313,6 +325,8 @@ explore_point (struct explore *x, const struct world *w, const struct run *run,
       x->states_max == 0 || x->states_max > s->nr ? s->nr : x->states_max;
   bool good = true;
 
+  if (w->depth == 0 && x->every)
+    max = s->nr;
   if (w->depth > 0 && max > x->inner_max)
     max = x->inner_max;
   for (unsigned i = 0; i < max && good && !is_late (x); i++) {
@@ -347,12 +361,16 @@ is_wanted (const struct explore *x, const struct world *w,
 {
   uint64_t share = run->history.nr > 0 ? 4 : 1;
 
+  if (w->depth == 0 && x->every)
+    return run->history.nr < 2 || at > last_begin (run);
   if (w->depth == 0 && x->points_max == 0)
     return true;
   if (w->depth == 0)
     share = at > last_begin (run) ? 2 * x->points_max : x->points_max / 2;
   else if (x->inner_max == 0)
     return false;
+  if (w->depth > 0) /* there are two kinds */
+    nr_points *= 2;
   return rng_below (rng, nr_points) < share;
 }
 
@@ -422,14 +440,14 @@ explore_world (struct explore *x, const struct world *w, const struct op *ops,
     .read_all = seed % 16 == 0,
     .saves = inner,
     .check_before = crashed && seed % 8 == 1,
-    .check_after = seed % 4 == 2,
+    .check_after = true,
   };
   struct run run;
   bool good = true;
 
-  alarm (x->run_s_max);
+  run_limit (x->run_s_max);
   run_world (&config, w, &run);
-  alarm (0);
+  run_limit (0);
   x->stat.nr_runs++;
   if (run.failed) {
     memcpy (x->why, run.why, sizeof x->why);

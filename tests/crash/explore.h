@@ -28,16 +28,22 @@ struct seen;
 extern struct seen *seen_new (unsigned shift); /* 2^shift places */
 extern void seen_free (struct seen *s);
 extern bool seen_add (struct seen *s, uint64_t hash); /* true: it is new */
+/* There was no place for one, and it counted as seen. */
+extern bool seen_is_full (struct seen *s);
 
 struct explore {
   const struct subject *subject;
   struct seen *seen;
   uint64_t seed;
-  unsigned points_max;  /* of a run that begins with no crash; 0: all */
+  /* Of a run that begins with no crash: every state of every point since the
+   * last operation began; of one operation, of all points.
+   */
+  bool every;
+  unsigned points_max;  /* else so many points; 0: all */
   unsigned states_max;  /* of one point; more are drawn from; 0: all */
   unsigned inner_max;   /* states of one recovery's own crashes; 0: none */
   uint64_t deadline_ns; /* of real time; 0: none */
-  unsigned run_s_max;   /* SIGALRM for a run that takes longer; 0: none */
+  unsigned run_s_max;   /* of a processor for a run (run_limit ()); 0: none */
   struct explore_stat stat;
   /* After a failure: the way there, and what was wrong. */
   struct crash path[DEPTH_MAX];

@@ -4,42 +4,44 @@
 #ifndef FARPAGE_CRASH_FAULTS_H
 #define FARPAGE_CRASH_FAULTS_H
 
-#include "run.h"
-
-#define FAULT_REQUESTS 500u
+#include "long.h"
 
 struct faults {
   const struct subject *subject;
   const struct world *base;
   uint64_t seed;
+  unsigned nr_requests; /* 0: LONG_REQUESTS */
+  uint64_t deadline_ns; /* of real time; 0: none */
+  /* Told of each fault that is tried; may be NULL. */
+  void (*doing) (const char *what);
   /* Of the run without a fault: its transfers and flushes, in order. */
-  uint64_t nr_io;
-  char *io;
+  unsigned nr_io, max_io;
+  uint8_t *io;                      /* enum media_op */
+  uint64_t nr_places[MEDIA_FAULTS]; /* where a kind means something */
   uint64_t nr_tried[MEDIA_FAULTS];
   uint64_t nr_refused[MEDIA_FAULTS]; /* the next open refused, as it may */
   uint64_t nr_lost[MEDIA_FAULTS];    /* the store said that it had failed */
-  char why[RUN_WHY_BYTES];
+  /* After a failure; what: "KIND:PLACE:SEED:REQUESTS"; empty: no fault. */
+  char why[RUN_WHY_BYTES], what[64];
 };
 
-/* The run without a fault; false: it fails already (why). */
+/* The run without a fault.  False: it fails already. */
 extern bool faults_begin (struct faults *f);
 extern void faults_end (struct faults *f);
 
-/* Every kind at every place: how many, and the n-th of them, "KIND:PLACE", in
- * an order that the seed says.
+/* Every kind at every FAULT_PARTS-th place, of which the seed chooses the
+ * first, too: parts 0 to FAULT_PARTS - 1 are all there are.  False: why.
  */
-extern uint64_t faults_nr (const struct faults *f);
-extern void faults_nth (const struct faults *f, uint64_t n, char *text,
-                        size_t bytes);
+#define FAULT_PARTS 64u
+extern bool faults_part (struct faults *f, unsigned part);
 
-/* "KIND:PLACE": 0 if all is well, also if that kind means nothing there; EIO:
- * why; EINVAL: no such fault.
+/* Every kind at the last nr places. */
+extern bool faults_last (struct faults *f, unsigned nr);
+
+/* "KIND:PLACE", or with ":SEED:REQUESTS" that are not f's; without
+ * faults_begin ().  0 if all is well, also if that kind means nothing there;
+ * EIO: why; EINVAL: no such fault.
  */
 extern int faults_given (struct faults *f, const char *text);
-
-/* The n-th request for memory fails, in recovery or after it; *hit: there were
- * so many.  False: why.
- */
-extern bool faults_try_memory (struct faults *f, uint64_t n, bool *hit);
 
 #endif /* FARPAGE_CRASH_FAULTS_H */

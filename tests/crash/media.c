@@ -305,8 +305,8 @@ next_way (struct disk *d, enum media_op op, unsigned first, unsigned nr,
   uint64_t at = r->nr_io++;
 
   *error = 0;
-  if (r->io != NULL)
-    r->io[at] = (char) op;
+  if (r->on_io != NULL)
+    r->on_io (r->on_io_arg, at, op);
   if (r->fault == NULL)
     return WAY_WHOLE;
   return media_fault_take (r->fault, at, op, d->number, first, nr, error);
@@ -411,6 +411,51 @@ disk_start (struct volume *v, struct vbatch *batch, struct vio *io)
   sim_point (SIM_POINT_IO);
 }
 
+/* Was it over before a flush that went well? */
+static bool
+is_flushed (const struct record *r, const struct rec_write *w)
+{
+  for (unsigned i = r->nr_flushes; i-- > 0 && r->flushes[i].begin > w->end;)
+    if (r->flushes[i].volume == w->volume && r->flushes[i].end != RECORD_NEVER)
+      return true;
+  return false;
+}
+
+/* What block i of the volume is sure to hold on the medium. */
+static struct block *
+sure_block (const struct disk *d, unsigned i)
+{
+  const struct record *r = d->record;
+
+  for (unsigned n = r->nr_writes; n-- > 0;) {
+    const struct rec_write *w = &r->writes[n];
+
+    if (w->volume == d->number && i >= w->first && i < w->first + w->nr &&
+        w->end != RECORD_NEVER && is_flushed (r, w))
+      return r->blocks[w->blocks + (i - w->first)];
+  }
+  return image_get (&r->fault->start[d->number], i);
+}
+
+/* A flush has failed: the system may have forgotten what it was to write, and
+ * reads what was there before.
+ */
+static void
+drop_unflushed (struct disk *d)
+{
+  const struct record *r = d->record;
+
+  for (unsigned n = 0; n < r->nr_writes; n++) {
+    const struct rec_write *w = &r->writes[n];
+
+    if (w->volume != d->number || w->end == RECORD_NEVER || is_flushed (r, w))
+      continue;
+    for (unsigned i = w->first; i < w->first + w->nr; i++)
+      if (rng_mix (r->fault->at << 32 ^ i) % 2 == 0)
+        image_set (d->image, i, sure_block (d, i));
+  }
+}
+
 static int
 disk_flush (struct volume *v)
 {
@@ -429,6 +474,8 @@ disk_flush (struct volume *v)
   sim_point (SIM_POINT_IO);
   if (err == 0)
     r->flushes[nr].end = record_event (r);
+  else if (r->fault->kind == MEDIA_FLUSH)
+    drop_unflushed (d);
   sim_point (SIM_POINT_IO);
   return err;
 }

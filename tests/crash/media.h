@@ -55,6 +55,12 @@ extern void blocks_free (void);          /* those that nobody has */
 
 struct media_fault;
 
+enum media_op {
+  MEDIA_READ,
+  MEDIA_WRITE,
+  MEDIA_SYNC
+};
+
 #define RECORD_NEVER UINT64_MAX
 
 struct rec_write {
@@ -76,12 +82,14 @@ struct record {
   unsigned nr_writes, nr_flushes, nr_blocks;
   unsigned max_writes, max_flushes, max_blocks;
   uint64_t nr_io;            /* transfers and flushes */
-  char *io;                  /* [nr_io] enum media_op; NULL: not wanted */
   struct media_fault *fault; /* NULL: none */
   bool changed_under_way;    /* a buffer changed while it was being written */
   /* Called before the clock moves; may be NULL. */
   void (*before_event) (void *arg);
   void *arg;
+  /* Called before a transfer or flush; may be NULL.  It may set fault. */
+  void (*on_io) (void *arg, uint64_t at, enum media_op op);
+  void *on_io_arg;
 };
 
 /* ---- faults ---- */
@@ -95,7 +103,8 @@ enum media_fault_kind {
   MEDIA_LOST,        /* a write is said to be done, and is not */
   MEDIA_MISDIRECTED, /* a write is done somewhere else */
   MEDIA_STALE,       /* what is read was there before the last write */
-  MEDIA_FLUSH,       /* a flush fails; the next ones would not */
+  MEDIA_FLUSH,       /* a flush fails, and of what it was to cover some is
+                      * lost; the next ones would not fail */
   MEDIA_VANISH,      /* nothing works any more on this volume */
   MEDIA_FAULTS
 };
@@ -107,7 +116,7 @@ extern const char *const media_fault_names[MEDIA_FAULTS];
 struct media_fault {
   enum media_fault_kind kind;
   uint64_t at;
-  const struct image *start; /* of each volume, for MEDIA_STALE */
+  const struct image *start; /* of each volume */
   bool hit;
   unsigned volume, first, nr; /* where, if hit */
 };
@@ -120,12 +129,6 @@ enum media_way {
   WAY_FLIPPED,
   WAY_ELSEWHERE,
   WAY_STALE
-};
-
-enum media_op {
-  MEDIA_READ = 'r',
-  MEDIA_WRITE = 'w',
-  MEDIA_SYNC = 'f'
 };
 
 /* Does this fault mean something for such an operation? */

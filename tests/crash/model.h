@@ -11,7 +11,7 @@
 
 #include "states.h"
 
-#define MODEL_NAMES    3u   /* objects "a", "b", "c" */
+#define MODEL_NAMES    9u   /* objects "a" to "i" */
 #define MODEL_OPS_MAX  32u  /* in one run */
 #define MODEL_PAGES    176u /* pages of all objects that a history touches */
 #define MODEL_VERSIONS 24u  /* contents that one page may have */

@@ -22,7 +22,11 @@
 
 #include "switches.h"
 
-#define SEEN_SHIFT 25u
+/* Places for what is seen in a second, and how many there are. */
+#define SEEN_RATE      32768.0
+#define WHOLE_S        600.0 /* that all of more than one operation take */
+#define SEEN_SHIFT_MIN 20u
+#define SEEN_SHIFT_MAX 26u
 
 static double
 clock_s (clockid_t clock)
@@ -56,7 +60,7 @@ pack_tell_command (const struct pack_config *config, const char *what)
 /* What was under way when a signal came. */
 static const struct sweep *current;
 static const struct pack_config *current_config;
-static char current_what[80];
+static char current_what[128];
 
 /* The store was stopped by an assertion, a signal, or by never ending. */
 static void
@@ -72,7 +76,7 @@ on_signal (int sig)
     memcpy (what, current_what, sizeof current_what);
   else
     snprintf (what, sizeof what, "--replay %s --path '%s'", sequence, path);
-  dprintf (2, "%s\n", sig == SIGALRM ? "no end" : strsignal (sig));
+  dprintf (2, "%s\n", sig == SIGPROF ? "no end" : strsignal (sig));
   run_print_log (2);
   backtrace_symbols_fd (frames, backtrace (frames, 32), 2);
   pack_tell_command (current_config, what);
@@ -88,7 +92,7 @@ pack_doing (const char *what)
 void
 pack_catch_signals (const struct sweep *s, const struct pack_config *config)
 {
-  static const int sigs[] = { SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGALRM };
+  static const int sigs[] = { SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGPROF };
   static uint8_t stack[65536];
   struct sigaction sa = { .sa_handler = on_signal, .sa_flags = SA_ONSTACK };
   stack_t ss = { .ss_sp = stack, .ss_size = sizeof stack };
@@ -108,6 +112,7 @@ pack_sweep_begin (struct sweep *s, const struct pack_config *config,
 {
   *s = (struct sweep){ .part = part, .nr_parts = config->nr_procs };
   s->points_max = config->points_max;
+  s->whole = config->whole;
   s->x.subject = config->subject;
   s->x.seen = seen;
   s->x.seed = config->seed;
@@ -118,33 +123,131 @@ pack_sweep_begin (struct sweep *s, const struct pack_config *config,
   return sweep_begin (s);
 }
 
-/* Faults of media until then. */
-static bool
-try_faults (struct report *report, const struct pack_config *config,
-            const struct world *base, double until_s)
-{
-  struct faults f = { .subject = config->subject,
-                      .seed = config->seed,
-                      .base = base };
-  char fault[64] = "", what[80];
-  bool good = faults_begin (&f);
+#define FAULTY_REQUESTS 80u
+#define FAULTY_PARTS    2u  /* of FAULT_PARTS */
+#define FAULTY_LAST     12u /* places: maps are written, and the close */
 
-  for (uint64_t n = 0; good && n < faults_nr (&f) && pack_now_s () < until_s;
-       n++) {
-    faults_nth (&f, n, fault, sizeof fault);
-    snprintf (what, sizeof what, "--fault %s", fault);
-    pack_doing (what);
-    alarm (RUN_S_MAX);
-    good = faults_given (&f, fault) == 0;
-  }
-  alarm (0);
+/* What a process does between sequences, and how long it took. */
+struct meanwhile {
+  const struct pack_config *config;
+  struct report *report;
+  struct cuts cuts;
+  struct faults faults;
+  uint64_t nr;        /* of long runs, by all processes */
+  uint64_t nr_faulty; /* of runs with faults */
+  double began_s, cuts_s, faults_s;
+};
+
+static bool
+try_cuts (struct meanwhile *m)
+{
+  struct report *r = m->report;
+  uint64_t seed = hash_add (m->config->seed, m->nr) >> 16;
+  double end_s = m->began_s + m->config->seconds;
+  bool good;
+
+  m->nr += m->config->nr_procs;
+  run_limit (RUN_S_MAX);
+  good = cuts_run (&m->cuts, seed, (uint64_t) (end_s * 1e9));
+  run_limit (0);
+  r->nr_long = m->cuts.nr_runs;
+  r->nr_cuts = m->cuts.stat.nr_states;
   if (!good) {
-    memcpy (report->why, f.why, sizeof report->why);
-    memcpy (report->fault, fault, sizeof report->fault);
+    memcpy (r->why, m->cuts.why, sizeof r->why);
+    snprintf (r->option, sizeof r->option, "--cut %s", m->cuts.what);
   }
-  pack_doing ("");
-  faults_end (&f);
   return good;
+}
+
+static void
+doing_fault (const char *what)
+{
+  char text[80];
+
+  snprintf (text, sizeof text, "--fault %s", what);
+  pack_doing (text);
+  run_limit (RUN_S_MAX);
+}
+
+/* Some of all faults of a short run, another each time. */
+static bool
+try_faults (struct meanwhile *m)
+{
+  struct report *r = m->report;
+  struct faults *f = &m->faults;
+  bool good;
+
+  f->seed = hash_add (m->config->seed, m->nr_faulty++) >> 16;
+  f->deadline_ns = (uint64_t) ((m->began_s + m->config->seconds) * 1e9);
+  run_limit (RUN_S_MAX);
+  good = faults_begin (f);
+  for (unsigned i = 0; i < FAULTY_PARTS && good; i++)
+    good = faults_part (f, i);
+  if (good)
+    good = faults_last (f, FAULTY_LAST);
+  run_limit (0);
+  faults_end (f);
+  pack_doing ("");
+  if (good)
+    return true;
+  memcpy (r->why, f->why, sizeof r->why);
+  snprintf (r->option, sizeof r->option, "--fault %s", f->what);
+  return false;
+}
+
+/* Long runs have an eighth of the time, or a third as faults have then. */
+static bool
+meanwhile (void *arg)
+{
+  struct meanwhile *m = arg;
+  double now_s = pack_now_s (), all_s = now_s - m->began_s;
+
+  if (all_s >= m->config->seconds)
+    return true;
+  if (m->cuts_s * (m->config->faults ? 3 : 8) <= all_s) {
+    if (!try_cuts (m))
+      return false;
+    m->cuts_s += pack_now_s () - now_s;
+  }
+  now_s = pack_now_s ();
+  if (m->config->faults && m->faults_s * 3 <= now_s - m->began_s) {
+    if (!try_faults (m))
+      return false;
+    m->faults_s += pack_now_s () - now_s;
+  }
+  return true;
+}
+
+static void
+meanwhile_begin (struct meanwhile *m, struct sweep *s, double begin_s,
+                 unsigned part)
+{
+  const struct subject *subject = m->config->subject;
+
+  m->began_s = begin_s;
+  m->nr = part;
+  m->cuts = (struct cuts){ .subject = subject,
+                           .base = s->base,
+                           .nr_bases = subject->nr_bases,
+                           .seen = s->x.seen };
+  m->faults = (struct faults){ .subject = subject,
+                               .base = &s->base[subject->nr_bases - 1],
+                               .nr_requests = FAULTY_REQUESTS,
+                               .doing = doing_fault };
+  s->meanwhile = meanwhile;
+  s->arg = m;
+}
+
+static void
+add_stat (struct explore_stat *to, const struct explore_stat *stat)
+{
+  to->nr_runs += stat->nr_runs;
+  to->nr_states += stat->nr_states;
+  to->nr_distinct += stat->nr_distinct;
+  for (unsigned i = 0; i <= DEPTH_MAX; i++)
+    to->nr_by_depth[i] += stat->nr_by_depth[i];
+  for (unsigned i = 0; i < CRASH_KINDS; i++)
+    to->nr_by_kind[i] += stat->nr_by_kind[i];
 }
 
 static int
@@ -152,6 +255,7 @@ work (struct pack *p, unsigned part)
 {
   static struct sweep s;
   static struct pack_config mine;
+  static struct meanwhile m;
   const struct pack_config *config = &mine;
   struct report *report = &p->report[part];
   double begin = pack_now_s ();
@@ -163,10 +267,9 @@ work (struct pack *p, unsigned part)
   pack_catch_signals (&s, config);
   report->failed = !pack_sweep_begin (&s, config, p->seen, part);
   s.drawn_only = mine.subject != p->config->subject;
-  if (!report->failed && config->faults)
-    report->failed =
-        !try_faults (report, config, &s.base[config->subject->nr_bases - 1],
-                     begin + config->seconds / 4);
+  m.config = config;
+  m.report = report;
+  meanwhile_begin (&m, &s, begin, part);
   s.x.deadline_ns = (uint64_t) ((begin + config->seconds) * 1e9);
   if (!report->failed)
     report->failed = !sweep_run (&s);
@@ -175,7 +278,8 @@ work (struct pack *p, unsigned part)
   report->stat = s.x.stat;
   report->nr_sequences = s.nr_sequences;
   memcpy (report->nr_all, s.nr_all, sizeof report->nr_all);
-  if (report->fault[0] == '\0')
+  add_stat (&report->stat, &m.cuts.stat);
+  if (report->option[0] == '\0')
     memcpy (report->why, s.x.why, sizeof report->why);
   sweep_print (&s, report->sequence, sizeof report->sequence);
   sweep_print_path (&s, report->path, sizeof report->path);
@@ -184,13 +288,25 @@ work (struct pack *p, unsigned part)
 
 /* ---- several ---- */
 
+static unsigned
+seen_shift (const struct pack_config *config)
+{
+  double seconds = config->seconds + (config->whole > 1 ? WHOLE_S : 0);
+  unsigned shift = SEEN_SHIFT_MIN;
+
+  while (shift < SEEN_SHIFT_MAX &&
+         (double) (UINT64_C (1) << shift) < seconds * SEEN_RATE)
+    shift++;
+  return shift;
+}
+
 void
 pack_start (struct pack *p, const struct pack_config *config)
 {
   unsigned nr = config->nr_procs;
 
   p->config = config;
-  p->seen = seen_new (SEEN_SHIFT);
+  p->seen = seen_new (seen_shift (config));
   p->report = mmap (NULL, nr * sizeof *p->report, PROT_READ | PROT_WRITE,
                     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (p->report == MAP_FAILED)
@@ -247,12 +363,8 @@ pack_sum (const struct pack *p, struct report *to)
     to->cpu_seconds += r->cpu_seconds;
     for (unsigned j = 1; j <= ALL_MAX; j++)
       to->nr_all[j] += r->nr_all[j];
-    to->stat.nr_runs += r->stat.nr_runs;
-    to->stat.nr_states += r->stat.nr_states;
-    to->stat.nr_distinct += r->stat.nr_distinct;
-    for (unsigned j = 0; j <= DEPTH_MAX; j++)
-      to->stat.nr_by_depth[j] += r->stat.nr_by_depth[j];
-    for (unsigned j = 0; j < CRASH_KINDS; j++)
-      to->stat.nr_by_kind[j] += r->stat.nr_by_kind[j];
+    to->nr_long += r->nr_long;
+    to->nr_cuts += r->nr_cuts;
+    add_stat (&to->stat, &r->stat);
   }
 }

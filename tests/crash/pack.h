@@ -9,30 +9,32 @@
 #include <stdio.h>
 #include <sys/types.h>
 
+#include "cuts.h"
 #include "faults.h"
 #include "sweep.h"
 
 #define PROCS_MAX 64u
-#define RUN_S_MAX 60u /* of real time for one run */
+#define RUN_S_MAX 60u /* of a processor for one run */
 
 struct pack_config {
   const struct subject *subject;
   double seconds;
   uint64_t seed;
-  unsigned nr_procs, points_max, states_max, inner_max;
+  unsigned nr_procs, points_max, states_max, inner_max, whole;
   bool faults; /* the last process has the store without staging; all try
-                * faults of media first, for a quarter of the time */
+                * long runs and faults of media, a third of the time each */
 };
 
 /* What a process tells the others. */
 struct report {
   struct explore_stat stat;
   uint64_t nr_sequences, nr_all[ALL_MAX + 1];
+  uint64_t nr_long, nr_cuts; /* long runs, and crash states of them */
   bool failed;
   double seconds, cpu_seconds; /* to the end, or the failure */
   char why[RUN_WHY_BYTES], sequence[256], path[256];
   const struct subject *subject;
-  char fault[64]; /* not empty: this showed it, and no sequence */
+  char option[128]; /* not empty: this shows it again, and no sequence */
 };
 
 struct pack {

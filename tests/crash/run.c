@@ -22,6 +22,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/time.h>
 
 #include "log.h"
 #include "sim.h"
@@ -516,7 +517,12 @@ void
 run_world (const struct run_config *config, const struct world *w,
            struct run *run)
 {
-  struct sim_config sim = { .seed = config->seed, .random_seed = w->depth };
+  /* Nothing that is drawn may come again: names of lives, say. */
+  struct sim_config sim = {
+    .seed = config->seed,
+    .random_seed =
+        hash_add (w->depth, (uint64_t) w->next_life << 16 | w->next_token),
+  };
   struct bench b = { .config = config, .world = w, .run = run };
   enum sim_end end;
 
@@ -535,6 +541,14 @@ run_world (const struct run_config *config, const struct world *w,
     wrong (run, "the run did not end (told above)");
     sim_tell (2, end);
   }
+}
+
+void
+run_limit (unsigned seconds)
+{
+  struct itimerval timer = { .it_value.tv_sec = seconds };
+
+  setitimer (ITIMER_PROF, &timer, NULL);
 }
 
 void

@@ -75,6 +75,11 @@ extern void run_world (const struct run_config *config, const struct world *w,
                        struct run *run);
 extern void run_free (struct run *run);
 
+/* SIGPROF when the process has used so much of a processor from now on; 0: no
+ * more.  Not of real time: that goes on when the machine stands still.
+ */
+extern void run_limit (unsigned seconds);
+
 /* The history, the media's events and the why, for people. */
 extern void run_print (const struct run *run, int fd);
 

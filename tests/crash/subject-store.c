@@ -5,7 +5,9 @@
  * As small as it goes, so that its rings wrap, its buffers run out and an open
  * costs little: BUFS_MIN buffers, the smallest ring, 384 blocks and 160 on a
  * second volume; without staging so few blocks that each is used again soon.
- * One connection to each object, shared by all clients.
+ * The strict one has a second volume that is so large that the free map of it
+ * has more than one leaf.  One connection to each object, shared by all
+ * clients.
  */
 
 #include <config.h>
@@ -26,7 +28,8 @@ struct sut {
   struct conn *conn[MODEL_NAMES];
 };
 
-static const char *const names[MODEL_NAMES] = { "a", "b", "c" };
+static const char *const names[MODEL_NAMES] = { "a", "b", "c", "d", "e",
+                                                "f", "g", "h", "i" };
 
 static int
 real_format (struct volume *const *v, unsigned nr)
@@ -266,12 +269,13 @@ const struct subject store_subject = { .name = "store",
                                        .open = open_staged,
                                        REAL };
 const struct subject plain_subject = { .name = "plain",
-                                       .nr_blocks = { 208, 64 },
+                                       .nr_blocks = { 176, 48 },
                                        .fills = true,
                                        .open = open_plain,
                                        REAL };
 const struct subject strict_subject = { .name = "strict",
-                                        .nr_blocks = { 384, 160 },
+                                        .nr_blocks = { 384,
+                                                       DISK_FREEMAP_BITS + 64 },
                                         .strict = true,
                                         .open = open_strict,
                                         REAL };

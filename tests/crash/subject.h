@@ -8,7 +8,7 @@
 
 #include "states.h"
 
-/* Names are numbers, "a", "b", "c".  Functions return 0 or a positive errno. */
+/* Names are numbers, "a" to "i".  Functions return 0 or a positive errno. */
 struct subject {
   const char *name;
   unsigned nr_volumes;

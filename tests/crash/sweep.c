@@ -25,6 +25,7 @@ static const char *const alphabet[] = {
   "wa4000+200", /* many pages, over the edge of a shard */
   "w!a0+8",     /* durable */
   "w!a2+4",     /* a durable part */
+  "wa4000+120", /* so many that buffers run out, and not past them */
   "wa4000+480", /* so many that all free blocks may come and go */
   "wa8+16",     /* pages 1 and 2 */
   "ta0+16",     /* whole pages */
@@ -48,15 +49,16 @@ static const char *const alphabet[] = {
 
 static const char *const base_ops[BASES][MODEL_OPS_MAX] = {
   { "ca0+600", "cb0+520" },
-  { "ca0+600", "cb0+520", "wa0+24", "wa2040+24", "wb0+16", "fa", "wa4000+200",
-    "ta8+8", "wb8+4", "fa", "s", "wa4090+12", "wb4096+8", "za2040+8" },
-  { "ca0+8000",  "cb0+520",   "wa0+8",     "wa4096+8",  "wa6144+8",
-    "wa8192+8",  "wa10240+8", "wa12288+8", "wa14336+8", "wa16384+8",
-    "wa18432+8", "wa20480+8", "wa22528+8", "wa24576+8", "wa26624+8",
-    "wa28672+8", "wa30720+8", "wa32768+8", "wa34816+8", "wa36864+8",
-    "wa38912+8", "wa40960+8", "wa43008+8", "wa45056+8", "wa47104+8",
-    "wa49152+8", "wa51200+8", "wa53248+8", "wa55296+8", "wa57344+8",
-    "fa" },
+  { "ca0+600", "cb0+520", "cd0+8", "ce0+8", "cf0+8", "cg0+8", "ch0+8", "wa0+24",
+    "wa2040+24", "wb0+16", "fa", "wa4000+200", "ta8+8", "wb8+4", "fa", "s",
+    "wa4090+12", "wb4096+8", "za2040+8" },
+  { "ca0+8000",   "cb0+8000",   "wa2040+16",  "wa6136+16",  "wa10232+16",
+    "wa14328+16", "wa18424+16", "wa22520+16", "wa26616+16", "wa30712+16",
+    "wa34808+16", "wa38904+16", "wa43000+16", "wa47096+16", "wa51192+16",
+    "wa55288+16", "wb2040+16",  "wb6136+16",  "wb10232+16", "wb14328+16",
+    "wb18424+16", "wb22520+16", "wb26616+16", "wb30712+16", "wb34808+16",
+    "wb38904+16", "wb43000+16", "wb47096+16", "wb51192+16", "wb55288+16",
+    "wb59384+16", "fa" },
 };
 
 /* ---- sequences as text ---- */
@@ -186,8 +188,9 @@ is_late (const struct sweep *s)
   struct timespec ts;
 
   clock_gettime (CLOCK_MONOTONIC, &ts);
-  return (uint64_t) ts.tv_sec * 1000000000 + (uint64_t) ts.tv_nsec >
-         s->x.deadline_ns;
+  return s->x.deadline_ns != 0 &&
+         (uint64_t) ts.tv_sec * 1000000000 + (uint64_t) ts.tv_nsec >
+             s->x.deadline_ns;
 }
 
 /* The sequence with this number, of length n. */
@@ -245,7 +248,6 @@ all_next (struct sweep *s, struct all *all)
     all->at = (all->at + step) % all->nr;
   } while (all->i++ % s->nr_parts != s->part);
   take (s, all->n, all->at);
-  s->nr_all[all->n]++;
   return true;
 }
 
@@ -264,10 +266,10 @@ has_reopen (const struct sweep *s)
 static void
 draw_again (struct sweep *s, struct rng *rng)
 {
-  static const char *const hot[] = { "wa0+8",     "ta0+16",     "wa10240+8",
-                                     "ta10240+8", "s",          "fa",
-                                     "o",         "wa4000+480", "wa4000+480",
-                                     "wa4000+480" };
+  static const char *const hot[] = { "wa0+8",      "ta0+16",     "wa10240+8",
+                                     "ta10240+8",  "s",          "fa",
+                                     "o",          "wa4000+120", "wa4000+480",
+                                     "wa4000+480", "wa4000+480" };
 
   for (unsigned i = 0; i < s->nr_ops; i++)
     if (op_parse (hot[rng_below (rng, sizeof hot / sizeof hot[0])],
@@ -292,11 +294,25 @@ draw (struct sweep *s, struct rng *rng, unsigned n)
       s->ops[i].client = (unsigned) rng_below (rng, clients);
 }
 
-/* All of one operation from all its points; of longer ones a share. */
+/* One of all: every state that its last operation may leave. */
 static bool
-try_one (struct sweep *s)
+try_next (struct sweep *s, const struct all *all, uint64_t deadline_ns)
 {
-  s->x.points_max = s->nr_ops > 1 ? s->points_max : 0;
+  bool good;
+
+  s->x.every = true;
+  s->x.deadline_ns = all->n > s->whole ? deadline_ns : 0;
+  good = is_late (s) || sweep_one (s);
+  s->nr_all[all->n] += good && !is_late (s);
+  s->x.deadline_ns = deadline_ns;
+  return good;
+}
+
+static bool
+try_drawn (struct sweep *s)
+{
+  s->x.every = false;
+  s->x.points_max = s->points_max;
   return is_late (s) || sweep_one (s);
 }
 
@@ -305,18 +321,24 @@ bool
 sweep_run (struct sweep *s)
 {
   struct rng rng = { hash_add (s->x.seed, s->part) };
+  uint64_t deadline_ns = s->x.deadline_ns;
+  bool more = !s->drawn_only;
   struct all all;
 
   all_begin (s, &all, 1);
-  while (!is_late (s)) {
-    if (!s->drawn_only && all_next (s, &all) && !try_one (s))
+  for (;;) {
+    more = more && all_next (s, &all);
+    if (more && !try_next (s, &all, deadline_ns))
       return false;
+    if (is_late (s) && (!more || all.n > s->whole))
+      return true;
     draw (s, &rng, 2 + (unsigned) rng_below (&rng, 2));
-    if (!try_one (s))
+    if (!try_drawn (s))
       return false;
     draw (s, &rng, 4 + (unsigned) rng_below (&rng, SEQUENCE_MAX - 3));
-    if (!try_one (s))
+    if (!try_drawn (s))
+      return false;
+    if (s->meanwhile != NULL && !s->meanwhile (s->arg))
       return false;
   }
-  return true;
 }

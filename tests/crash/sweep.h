@@ -10,8 +10,8 @@
 #define ALL_MAX      3u /* of this length, and shorter, every one */
 
 /* Worlds that sequences begin with: an empty pair of objects, and objects
- * with pages in them, which were closed well; and one whose map has more nodes
- * than fit into half of the buffers.
+ * with pages in them, which were closed well; and two whose maps have more
+ * nodes than half of the buffers, so that three writes find none free.
  */
 #define BASES 3u
 
@@ -20,8 +20,12 @@ struct sweep {
   struct world base[BASES];
   uint64_t nr_sequences, nr_all[ALL_MAX + 1];
   bool drawn_only;         /* not all of one operation, of two, of three */
-  unsigned points_max;     /* of a sequence of two and more; 0: all */
+  unsigned whole;          /* all of this length, also after the deadline */
+  unsigned points_max;     /* of a drawn sequence; 0: all */
   unsigned part, nr_parts; /* this process does each nr_parts-th sequence */
+  /* Called between sequences; false: it has failed.  May be NULL. */
+  bool (*meanwhile) (void *arg);
+  void *arg;
   /* The sequence that failed, or is tried. */
   struct op ops[SEQUENCE_MAX];
   unsigned nr_ops, base_nr;
@@ -31,10 +35,10 @@ struct sweep {
 extern bool sweep_begin (struct sweep *s);
 extern void sweep_end (struct sweep *s);
 
-/* All sequences of one, two and three operations from each base, and by turns
- * with them random ones of two and three, and of four to eight, until the
- * deadline.  False: the store
- * has failed: x.why, x.path, ops.
+/* All sequences of one, two and three operations from each base, with all that
+ * their last one may leave, and by turns with them random ones of two and
+ * three, and of four to eight, until the deadline.  nr_all: those that were
+ * not cut short.  False: the store has failed: x.why, x.path, ops.
  */
 extern bool sweep_run (struct sweep *s);
 

@@ -57,7 +57,7 @@ struct toy {
   struct task *syncer;
   uint64_t wanted, begun, synced; /* [lock] flushes */
   bool closing;                   /* [lock] */
-  int error;                      /* [lock] of a flush */
+  int error;                      /* [lock] of a flush, or of the open */
   uint64_t seq, epoch;            /* [lock] */
   uint32_t end;                   /* [lock] the next block of the log */
   uint32_t nr_pages[MODEL_NAMES]; /* [lock] 0: there is none */
@@ -96,7 +96,8 @@ sync_main (void *arg)
     lock_release (&t->lock);
     err = toy_error == TOY_NO_FLUSH ? 0 : volume_flush (t->v);
     lock_acquire (&t->lock);
-    t->error = err;
+    if (t->error == 0) /* one that failed is final */
+      t->error = err;
     t->synced = target;
     cond_broadcast (&t->changed);
   }
@@ -160,7 +161,7 @@ append_locked (struct toy *t, enum head_kind kind, unsigned name,
   uint8_t *buf = calloc (1, PAGE_BYTES + data_bytes);
   struct head *h = (struct head *) buf;
   uint32_t at = t->end;
-  int err = put_pending_locked (t);
+  int err = t->error != 0 ? t->error : put_pending_locked (t);
 
   if (buf == NULL)
     return ENOMEM;
@@ -194,7 +195,8 @@ head_is_good (struct toy *t, struct head *h)
   static uint8_t data[RUN_MAX * PAGE_BYTES];
   uint32_t crc;
 
-  if (volume_read (t->v, (uint64_t) t->end * PAGE_BYTES, h, PAGE_BYTES) != 0)
+  t->error = volume_read (t->v, (uint64_t) t->end * PAGE_BYTES, h, PAGE_BYTES);
+  if (t->error != 0)
     return false;
   crc = h->crc;
   h->crc = 0;
@@ -205,9 +207,10 @@ head_is_good (struct toy *t, struct head *h)
     return false;
   if (h->kind != HEAD_PAGES || toy_error == TOY_NO_CRC)
     return true;
-  volume_read (t->v, (uint64_t) (t->end + 1) * PAGE_BYTES, data,
-               (size_t) h->nr * PAGE_BYTES);
-  return h->data_crc == crc32c (0, data, (size_t) h->nr * PAGE_BYTES);
+  t->error = volume_read (t->v, (uint64_t) (t->end + 1) * PAGE_BYTES, data,
+                          (size_t) h->nr * PAGE_BYTES);
+  return t->error == 0 &&
+         h->data_crc == crc32c (0, data, (size_t) h->nr * PAGE_BYTES);
 }
 
 static int
@@ -338,6 +341,8 @@ toy_put (struct toy *t, unsigned name, const void *data, uint64_t off,
     memcpy (buf + off % PAGE_BYTES, data, bytes);
   else
     memset (buf + off % PAGE_BYTES, 0, bytes);
+  if (err == 0 && t->end > TOY_BLOCKS - 2 * RUN_MAX)
+    err = ENOSPC; /* its log never ends */
   if (err == 0)
     err = append_locked (t, HEAD_PAGES, name, first, nr, buf);
   free (buf);
@@ -394,6 +399,7 @@ const struct subject toy_subject = {
   .nr_volumes = 1,
   .nr_bases = 2,
   .nr_blocks = { TOY_BLOCKS },
+  .fills = true,
   .format = toy_format,
   .open = toy_open,
   .close = toy_close,

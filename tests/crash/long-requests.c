@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The requests of a long run; see long.h.
+ *
+ * Short sequences from three bases see each seam of the store, but they do not
+ * wear it: a ring that comes round while a cycle is under way, a block of META
+ * that is a page's next, a pool that is full to what can be promised.  So the
+ * requests come in phases, and the seed says which, and for how long:
+ *
+ *   mixed    every kind, small, at pages of two objects
+ *   hot      durable writes of a page or two: log, and few nodes
+ *   leaves   whole leaves of a map are emptied, and are needed again
+ *   churn    many pages over and over, and no flush: blocks come round
+ *   names    an object is made, written and removed
+ */
+
+#include <config.h>
+
+#include "long.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "task.h"
+
+#define PAGES_EACH 44u /* of each object that are used */
+#define LEAF_PAGES 256u
+#define CHURN_PAGE 300u /* of b, and CHURN_NR from there */
+#define CHURN_NR   20u
+#define EXTRA      2u /* the object that comes and goes */
+#define EXTRA_NR   8u
+
+enum phase {
+  PHASE_MIXED,
+  PHASE_HOT,
+  PHASE_LEAVES,
+  PHASE_CHURN,
+  PHASE_NAMES,
+  PHASES
+};
+
+static int
+send_write (struct long_run *y, const struct done_op *o)
+{
+  static uint8_t buf[24 * PAGE_BYTES];
+  uint32_t bytes = o->op.nr * SECTOR_BYTES;
+
+  for (uint32_t i = 0; i < o->op.nr; i++) {
+    uint32_t sector = o->op.first + i;
+    struct where at = { o->life, sector / PAGE_SECTORS };
+
+    content_fill (o->token, &at, sector % PAGE_SECTORS, buf + i * SECTOR_BYTES);
+  }
+  return y->subject->write (y->s, o->op.name, buf,
+                            (uint64_t) o->op.first * SECTOR_BYTES, bytes,
+                            o->op.fua);
+}
+
+static int
+send_op (struct long_run *y, const struct done_op *o)
+{
+  const struct subject *subject = y->subject;
+  uint64_t off = (uint64_t) o->op.first * SECTOR_BYTES;
+  uint32_t bytes = o->op.nr * SECTOR_BYTES;
+
+  switch (o->op.kind) {
+  case OP_WRITE:
+    return send_write (y, o);
+  case OP_TRIM:
+    return subject->trim (y->s, o->op.name, off, bytes, o->op.fua);
+  case OP_FLUSH:
+    return subject->flush (y->s, o->op.name);
+  case OP_CREATE:
+    return subject->create (y->s, o->op.name, o->op.nr);
+  case OP_REMOVE:
+    return subject->remove (y->s, o->op.name);
+  default:
+    return subject->zero (y->s, o->op.name, off, bytes, o->op.kind == OP_ZERO,
+                          o->op.fua);
+  }
+}
+
+/* It failed: was the fault there by then?  It went well: should it have? */
+void
+long_judge (struct long_run *y, const char *what, int err, bool failed_before,
+            bool durable)
+{
+  const struct media_fault *fault = y->fault;
+
+  if (err != 0)
+    y->errors = true;
+  if (err == ENOSPC && y->subject->fills)
+    return;
+  if (err != 0 && (fault == NULL || !fault->hit))
+    long_wrong (y, "%s failed, with no fault: %s", what, strerror (err));
+  if (err == 0 && durable && failed_before)
+    long_wrong (y, "%s went well after the store had failed", what);
+}
+
+static void
+one_op (struct long_run *y, const struct op *op)
+{
+  static const char *const what[OP_KINDS] = {
+    [OP_WRITE] = "a write",  [OP_TRIM] = "a trim",
+    [OP_ZERO] = "a zero",    [OP_ZERO_RESERVED] = "a zero",
+    [OP_FLUSH] = "a flush",  [OP_CREATE] = "a create",
+    [OP_REMOVE] = "a remove"
+  };
+  bool failed_before = run_store_failed ();
+  bool durable = op->fua || op->kind == OP_FLUSH || op->kind == OP_CREATE ||
+                 op->kind == OP_REMOVE || y->subject->strict;
+  struct done_op *o = &y->op[y->nr_ops++];
+
+  *o = (struct done_op){ .op = *op,
+                         .life = y->ledger.live.name[op->name].life,
+                         .begin = record_event (&y->record),
+                         .reply = RECORD_NEVER };
+  if (op->kind == OP_WRITE)
+    o->token = ++y->token;
+  if (op->kind == OP_CREATE)
+    o->life = ++y->life;
+  o->error = send_op (y, o);
+  o->reply = record_event (&y->record);
+  long_judge (y, what[op->kind], o->error, failed_before, durable);
+  ledger_note (&y->ledger, o, o->error == 0 ? LEDGER_WELL : LEDGER_MAYBE);
+}
+
+static uint32_t
+below (struct long_run *y, uint32_t n)
+{
+  return (uint32_t) rng_below (&y->rng, n);
+}
+
+static void
+flush (struct long_run *y)
+{
+  struct op op = { .kind = OP_FLUSH, .name = below (y, 2) };
+
+  one_op (y, &op);
+}
+
+/* In a large object four pages to a leaf: more leaves and pages in all than
+ * there are buffers.
+ */
+static bool
+is_large (const struct long_run *y, unsigned name)
+{
+  return y->ledger.live.name[name].nr_pages > PAGES_EACH * LEAF_PAGES / 4;
+}
+
+static uint32_t
+place_of (const struct long_run *y, unsigned name, uint32_t page)
+{
+  if (is_large (y, name))
+    return page / 4 * LEAF_PAGES + page % 4;
+  return page + (page >= PAGES_EACH / 2 ? 246 : 0);
+}
+
+/* ---- phases ---- */
+
+static void
+mixed_change (struct long_run *y)
+{
+  static const enum op_kind kinds[] = { OP_WRITE,        OP_WRITE, OP_WRITE,
+                                        OP_WRITE,        OP_TRIM,  OP_ZERO,
+                                        OP_ZERO_RESERVED };
+  struct op op = { .kind = kinds[below (y, 7)],
+                   .name = below (y, 2),
+                   .fua = below (y, 8) == 0 };
+  uint32_t page = below (y, PAGES_EACH - 4);
+
+  op.first = place_of (y, op.name, page) * PAGE_SECTORS;
+  op.nr = PAGE_SECTORS * (1 + below (y, 4));
+  if (below (y, 3) == 0) {
+    op.first += 1 + below (y, 7);
+    op.nr = 1 + below (y, 16);
+  }
+  if (below (y, 24) == 0) { /* past the buffers */
+    op.name = 1;
+    op.first = CHURN_PAGE * PAGE_SECTORS;
+    op.nr = CHURN_NR * PAGE_SECTORS;
+  }
+  one_op (y, &op);
+}
+
+static void
+mixed (struct long_run *y)
+{
+  const struct expect *live = &y->ledger.live;
+  uint32_t what = below (y, 100);
+
+  if (what < 10)
+    flush (y);
+  else if (what < 12)
+    task_sleep (UINT64_C (6000000000));
+  else if (what < 45 && live->nr_pages > 0)
+    long_compare_page (y, live, &live->page[below (y, live->nr_pages)], true);
+  else
+    mixed_change (y);
+}
+
+static void
+hot (struct long_run *y)
+{
+  struct op op = { .kind = OP_WRITE, .fua = true };
+
+  op.first = place_of (y, 0, below (y, 3)) * PAGE_SECTORS;
+  op.nr = PAGE_SECTORS * (1 + below (y, 2));
+  one_op (y, &op);
+}
+
+/* A whole leaf goes, or is needed again. */
+static void
+one_leaf (struct long_run *y)
+{
+  struct op op = { .kind = below (y, 3) == 0 ? OP_WRITE : OP_TRIM,
+                   .fua = below (y, 4) == 0 };
+  uint32_t leaf = below (y, PAGES_EACH / 4);
+
+  op.first = leaf * LEAF_PAGES * PAGE_SECTORS;
+  op.nr = PAGE_SECTORS;
+  if (op.kind == OP_TRIM && is_large (y, 0))
+    op.nr *= LEAF_PAGES;
+  if (!is_large (y, 0))
+    op.first = place_of (y, 0, leaf) * PAGE_SECTORS;
+  one_op (y, &op);
+}
+
+/* So many that they go past the buffers. */
+static void
+one_round (struct long_run *y)
+{
+  struct op op = { .kind = OP_WRITE,
+                   .name = 1,
+                   .first = CHURN_PAGE * PAGE_SECTORS,
+                   .nr = CHURN_NR * PAGE_SECTORS };
+
+  one_op (y, &op);
+}
+
+/* Leaves are given up, a cycle or none comes, and then all free blocks. */
+static void
+leaves (struct long_run *y)
+{
+  unsigned step = y->phase_left % 16;
+
+  if (step > 9)
+    one_leaf (y);
+  else if (step == 9)
+    task_sleep (UINT64_C (1000000000) * (1 + below (y, 6)));
+  else if (step == 0 || below (y, 16) == 0)
+    flush (y);
+  else
+    one_round (y);
+}
+
+static void
+churn (struct long_run *y)
+{
+  if (below (y, 4) == 0)
+    mixed (y);
+  else
+    one_round (y);
+}
+
+static void
+names (struct long_run *y)
+{
+  const struct expect_name *n = &y->ledger.live.name[EXTRA];
+  struct op op = { .kind = OP_WRITE, .name = EXTRA };
+  uint32_t what = below (y, 8);
+
+  if (n->may_be_absent || what == 0) {
+    mixed (y);
+    return;
+  }
+  op.first = below (y, EXTRA_NR) * PAGE_SECTORS;
+  op.nr = PAGE_SECTORS;
+  if (n->life == 0)
+    op = (struct op){ .kind = OP_CREATE, .name = EXTRA, .nr = 520 };
+  else if (what < 3)
+    op = (struct op){ .kind = OP_REMOVE, .name = EXTRA };
+  else if (what == 3)
+    op = (struct op){ .kind = OP_FLUSH, .name = EXTRA };
+  one_op (y, &op);
+}
+
+static void
+next_phase (struct long_run *y)
+{
+  static const unsigned most[PHASES] = { [PHASE_MIXED] = 80,
+                                         [PHASE_HOT] = 160,
+                                         [PHASE_LEAVES] = 60,
+                                         [PHASE_CHURN] = 40,
+                                         [PHASE_NAMES] = 40 };
+
+  y->phase = below (y, PHASES);
+  y->phase_left = 8 + below (y, most[y->phase]);
+}
+
+void
+long_request (struct long_run *y)
+{
+  static void (*const phases[PHASES]) (struct long_run * y) = {
+    [PHASE_MIXED] = mixed, [PHASE_HOT] = hot,     [PHASE_LEAVES] = leaves,
+    [PHASE_CHURN] = churn, [PHASE_NAMES] = names,
+  };
+
+  y->nr_requests++;
+  if (ledger_is_full (&y->ledger)) {
+    flush (y);
+    return;
+  }
+  if (y->phase_left == 0)
+    next_phase (y);
+  y->phase_left--;
+  phases[y->phase](y);
+}
