@@ -124,6 +124,8 @@ look (struct rig *t)
   int err = found_run (&t->found, t->m.v, t->m.nr, rnd () % 8 == 0);
   bool found = err != 0 || t->found.nr > 0;
 
+  /* The oldest slot alone: as a write that was cut off leaves it. */
+  found |= strstr (t->found.notes, "its write was cut off") != NULL;
   assert_true (err == 0 || err == EINVAL);
   t->nr_checks++;
   if (found && rnd () % 8 == 0)
