@@ -110,7 +110,7 @@ mounted ()
 }
 
 by_strace 12 staging="$staging"
-by_strace 30 staging=
+by_strace 9 staging=
 if [ -w /dev/fuse ] && command -v qemu-storage-daemon >/dev/null &&
   qemu-storage-daemon --help | grep -q fuse; then
   ok 'fuse: format' "$farpage" format "$dir/beneath" --size 64M --ring 4M

@@ -42,6 +42,8 @@
   X (no_data_tag, "a page is staged before it is answered")                    \
   X (untag_early, "a page stays staged until its write has ended")             \
   X (keep_old_page, "a buffer of a block goes before it is written past")      \
+  X (read_old_image, "recovery reads a node it has written from its place")    \
+  X (forget_images, "nodes that recovery has not changed are put back")        \
   X (early_before_log, "recovery writes a node when its image is durable")     \
   X (free_meta_early, "a map block is free when its cycle has retired")        \
   X (free_ring_early, "the ring is free when the superblock drops it")         \

@@ -76,6 +76,8 @@ struct bufs {
   uint64_t data_max; /* [const] DATA, clean ones too, that evicts no META */
   _Atomic uint64_t hand[2]; /* of the clock */
   atomic_bool failed;
+  bufs_source source; /* NULL: none */
+  void *source_arg;
   struct log_limit full_limit, bad_limit;
 };
 

@@ -143,6 +143,26 @@ publish (struct bufs *bs, struct buf *b, bool quiet)
 
 /* ---- loading ---- */
 
+void
+bufs_set_source (struct bufs *bs, bufs_source fn, void *arg)
+{
+  bs->source = fn;
+  bs->source_arg = arg;
+}
+
+static int
+read_node (struct bufs *bs, uint64_t blk, void *page)
+{
+  int err = ENOENT;
+
+  if (bs->source != NULL)
+    err = bs->source (bs->source_arg, blk, page);
+  if (err == ENOENT)
+    err = volume_read (bs->config.volumes[blkno_volume (blk)],
+                       blkno_place (blk) * BUF_BYTES, page, BUF_BYTES);
+  return err;
+}
+
 /* A node is not what it should be: tell it. */
 static int
 bad_node (struct bufs *bs, const struct buf_id *id,
@@ -176,8 +196,7 @@ load (struct bufs *bs, const struct buf_id *id, enum disk_node_type type,
 
   b->id = *id;
   b->blk = at->blk;
-  if (volume_read (bs->config.volumes[blkno_volume (at->blk)],
-                   blkno_place (at->blk) * BUF_BYTES, b->data, BUF_BYTES) != 0)
+  if (read_node (bs, at->blk, b->data) != 0)
     return bad_node (bs, id, at, "cannot be read");
   why = buf_node_error (node, bs->uuid, id, type, at->blk);
   if (why == NULL && node->cycle != at->cycle && !SABOTAGE (no_cycle_check))

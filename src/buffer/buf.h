@@ -136,6 +136,13 @@ extern uint64_t bufs_dirty_max (struct bufs *bs, enum buf_type type);
  */
 extern void bufs_fail (struct bufs *bs);
 
+/* In recovery, with no thread: what buf_meta_get () would read from block blk
+ * comes from fn; ENOENT: it is read all the same.  It is judged in either case.
+ * NULL: everything is read.
+ */
+typedef int (*bufs_source) (void *arg, uint64_t blk, void *page);
+extern void bufs_set_source (struct bufs *bs, bufs_source fn, void *arg);
+
 /* ---- references ---- */
 
 extern void buf_ref (struct buf *b);

@@ -118,6 +118,16 @@ copy_node (struct flush *fl, struct buf *b, uint64_t cycle, void *page)
   }
 }
 
+/* In recovery: from now on the medium has what counts of this node. */
+static void
+image_is_old (struct flush *fl, uint64_t blk)
+{
+  struct imaged_at *at = imaged_find (&fl->imaged, blk);
+
+  if (at != NULL && !SABOTAGE (read_old_image))
+    at->lsn = 0;
+}
+
 static int
 write_nodes (struct flush *fl, const struct cut *cut)
 {
@@ -139,8 +149,10 @@ write_nodes (struct flush *fl, const struct cut *cut)
     }
     err = bufs_write (fl->bs, batch, fl->cut_ios, nr);
     if (err == 0) {
-      for (unsigned k = 0; k < nr; k++)
+      for (unsigned k = 0; k < nr; k++) {
         flush_mark_volume (fl, (unsigned) fl->cut_ios[k].volume);
+        image_is_old (fl, fl->cut[i + k]->blk);
+      }
       bufs_written (fl->bs, fl->cut + i, nr);
     }
     atomic_fetch_add (&fl->bytes_meta, (uint64_t) nr * BUF_BYTES);

@@ -28,14 +28,19 @@
 #define CYCLE_NS     (5 * NS_PER_S)
 #define IDLE_MARK_NS NS_PER_S
 
-/* The set of nodes that have an image in the log that recovery goes by: block
- * numbers, in an open hash that was made to hold them all.
+/* The nodes that have an image in the log that recovery goes by: an open hash
+ * that was made to hold them all.
  */
+struct imaged_at {
+  uint64_t blk; /* 0: empty */
+  uint64_t lsn; /* of the oldest image; 0: the node was written since */
+};
 struct imaged {
-  uint64_t *blk; /* 0: empty */
+  struct imaged_at *at;
   uint64_t size; /* a power of two; 0: nothing is in it */
 };
-extern bool imaged_has (const struct imaged *im, uint64_t blk);
+/* NULL: it has none. */
+extern struct imaged_at *imaged_find (const struct imaged *im, uint64_t blk);
 
 struct flush {
   struct flush_config config;

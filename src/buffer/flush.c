@@ -243,16 +243,16 @@ flush_cycle (struct flush *fl)
   return atomic_load (&fl->cycle);
 }
 
-bool
-imaged_has (const struct imaged *im, uint64_t blk)
+struct imaged_at *
+imaged_find (const struct imaged *im, uint64_t blk)
 {
   if (im->size == 0)
-    return false;
+    return NULL;
   for (uint64_t i = blk * UINT64_C (0x9e3779b97f4a7c15);; i++) {
-    uint64_t at = im->blk[i & (im->size - 1)];
+    struct imaged_at *at = &im->at[i & (im->size - 1)];
 
-    if (at == 0 || at == blk)
-      return at == blk;
+    if (at->blk == 0 || at->blk == blk)
+      return at->blk == blk ? at : NULL;
   }
 }
 
@@ -262,7 +262,8 @@ needs_image (const struct flush *fl, const struct buf *b)
 {
   const struct disk_node *node = (const struct disk_node *) b->data;
 
-  return node->cycle < fl->early_cycle && !imaged_has (&fl->imaged, b->blk);
+  return node->cycle < fl->early_cycle &&
+         imaged_find (&fl->imaged, b->blk) == NULL;
 }
 
 bool
@@ -556,7 +557,7 @@ flush_destroy (struct flush *fl)
   free (fl->taken);
   free (fl->ios);
   free (fl->cut_ios);
-  free (fl->imaged.blk);
+  free (fl->imaged.at);
   for (unsigned i = 0; i < NODE_LOCKS; i++)
     lock_destroy (&fl->node_lock[i]);
   lock_destroy (&fl->flush_lock);

@@ -30,6 +30,8 @@ struct recover {
   uint8_t *page;      /* one block */
   unsigned nr_copies; /* old images in flush.copies, not written yet */
   struct ring ring;
+  struct ring images;                  /* the same, for nodes that redo reads */
+  uint64_t at;                         /* where redo is */
   uint64_t first, end, mark;           /* redo_lsn, E, M */
   uint64_t epoch;                      /* the highest in [first, end) */
   uint64_t nr_images;                  /* in [first, end) */
@@ -64,6 +66,21 @@ extern int recover_scan (struct recover *rc, bool clean);
 extern int recover_next (struct recover *rc, struct change *ch);
 /* The same, and what has been noted for the free map is folded. */
 extern int recover_breathe (struct recover *rc, struct change *ch);
+
+/* ---- recover-undo.c ---- */
+
+/* Go through the images, from the log's end on: which are the oldest. */
+extern int recover_note_images (struct recover *rc);
+/* A bufs_source: a node that redo wants to read, as its oldest image says
+ * unless it was written since.
+ */
+extern int recover_read_image (void *rc, uint64_t blk, void *page);
+/* Redo is over, and what it has changed is written: put the others back. */
+extern int recover_put_back_rest (struct recover *rc);
+/* Redo has come to something that cannot be: put everything back, also what
+ * this recovery has laid images of.
+ */
+extern void recover_put_back_all (struct recover *rc);
 
 /* ---- recover-page.c ---- */
 

@@ -11,20 +11,21 @@
  *   3. Staging: what a dead process had not written is written; flush.
  *   4. Find E and M (recover-scan.c).  With no staging file this comes before
  *      2: a store that is refused is left as it was.
- *   5. UNDO: images back to their places, from E to redo_lsn, so that the
- *      oldest wins: all META is as of redo_lsn.
+ *   5. UNDO: which image of each node between E and redo_lsn is the oldest:
+ *     by them all META is as of redo_lsn (recover-undo.c).
  *   6. REDO below M.  Of records above M only nodes and objects; their pages
  *      are gathered, and of each page the newest entry counts whose block has
  *      the right CRC (recover-page.c).  That is decided at the end, and before
  *      an object leaves the table.
- *   7. A cycle; its superblock ends it.
+ *   7. What 6 has changed is written, nodes that it has not changed are put
+ *      back, and a cycle; its superblock ends it.
  *
  * I1. Until the superblock of 7, nothing that 4 to 6 read is changed for good:
- *     UNDO puts back what was changed, blocks go on telling M, and new images
- *     go behind E.  So a crash at any step begins again and ends the same.
+ *     of nodes they read images, blocks go on telling M, and new images go
+ *     behind E.  So a crash at any step begins again and ends the same.
  * I2. No block is allocated: records say where new nodes are.
  * I3. Memory: the buffers that this server has, however many the one before it
- *     had; and beside them a chunk of the log, some words an image, and a
+ *     had; and beside them two runs of the log, some words an image, and a
  *     candidate a page above M (bounded by GROUP_PAGES_MAX).
  *
  * How I1 and I3 go together: if nodes that 6 has changed become many, they are
@@ -150,120 +151,6 @@ replay_staging (struct recover *rc, struct staging *old)
                "ended without stopping were written",
                rc->report->nr_staged);
   return commit_flush_volumes (rc->fl);
-}
-
-/* ---- UNDO ---- */
-
-static void
-imaged_add (struct imaged *im, uint64_t blk)
-{
-  uint64_t i = blk * UINT64_C (0x9e3779b97f4a7c15);
-
-  while (im->blk[i & (im->size - 1)] != 0 && im->blk[i & (im->size - 1)] != blk)
-    i++;
-  im->blk[i & (im->size - 1)] = blk;
-}
-
-static int
-make_imaged (struct recover *rc)
-{
-  struct imaged *im = &rc->fl->imaged;
-
-  im->size = 64;
-  while (im->size < rc->nr_images * 2)
-    im->size *= 2;
-  im->blk = calloc (im->size, sizeof *im->blk);
-  return im->blk != NULL ? 0 : ENOMEM;
-}
-
-/* Where the image of a node goes in the copies: over one of a later image of
- * the same node, for the oldest counts.
- */
-static unsigned
-place_of_copy (struct recover *rc, uint64_t blk)
-{
-  const struct buf_io *ios = rc->fl->cut_ios;
-  unsigned i = 0;
-
-  while (i < rc->nr_copies && (ios[i].volume != blkno_volume (blk) ||
-                               ios[i].first != blkno_place (blk)))
-    i++;
-  return i;
-}
-
-static int
-by_place (const void *a, const void *b)
-{
-  const struct buf_io *x = a, *y = b;
-
-  if (x->volume != y->volume)
-    return x->volume < y->volume ? -1 : 1;
-  return x->first < y->first ? -1 : x->first > y->first;
-}
-
-/* Write the copies that there are, neighbours together. */
-static int
-write_copies (struct recover *rc)
-{
-  struct flush *fl = rc->fl;
-  struct vbatch *batch = vbatch_get (fl->pool);
-  int err;
-
-  qsort (fl->cut_ios, rc->nr_copies, sizeof *fl->cut_ios, by_place);
-  err = bufs_write (fl->bs, batch, fl->cut_ios, rc->nr_copies);
-  vbatch_put (batch);
-  for (unsigned i = 0; i < rc->nr_copies; i++)
-    flush_mark_volume (fl, (unsigned) fl->cut_ios[i].volume);
-  rc->nr_copies = 0;
-  return err;
-}
-
-static int
-undo_one (struct recover *rc, const struct disk_log *log)
-{
-  unsigned i = place_of_copy (rc, log->blk);
-  struct disk_node *node;
-
-  if (!recover_block_ok (rc, log->blk)) {
-    log_write (LOG_ERROR,
-               "store: log block %" PRIu64 " has the image of a block that "
-               "is not there (run 'farpage check')",
-               log->lsn);
-    return EUCLEAN;
-  }
-  if (i == rc->nr_copies) {
-    rc->fl->cut_ios[i] = (struct buf_io){
-      .volume = blkno_volume (log->blk),
-      .first = blkno_place (log->blk),
-      .page = rc->fl->copies + (size_t) i * BUF_BYTES,
-    };
-    rc->nr_copies++;
-  }
-  node = rc->fl->cut_ios[i].page;
-  memset (node, 0, sizeof *node);
-  memcpy (node, log->body, DISK_NODE_USED);
-  node->crc = crc32c (0, node, DISK_CRC_OFF);
-  imaged_add (&rc->fl->imaged, log->blk);
-  rc->report->nr_undone++;
-  return rc->nr_copies == CYCLE_COPIES ? write_copies (rc) : 0;
-}
-
-static int
-undo_all (struct recover *rc)
-{
-  int err = make_imaged (rc);
-
-  for (uint64_t lsn = rc->end; lsn > rc->first && err == 0; lsn--) {
-    const struct disk_log *log;
-
-    uint64_t at =
-        SABOTAGE (undo_forwards) ? rc->first + rc->end - lsn : lsn - 1;
-
-    err = recover_log (rc, at, true, &log);
-    if (err == 0 && log->kind == DISK_LOG_UNDO)
-      err = undo_one (rc, log);
-  }
-  return err == 0 && rc->nr_copies > 0 ? write_copies (rc) : err;
 }
 
 /* ---- REDO ---- */
@@ -401,6 +288,7 @@ redo_all (struct recover *rc)
   for (uint64_t lsn = rc->first; lsn < rc->end && err == 0; lsn++) {
     const struct disk_log *log;
 
+    rc->at = lsn;
     err = recover_log (rc, lsn, false, &log);
     if (err == 0 && log->kind == DISK_LOG_REDO) {
       /* To settle pages takes the ring's memory. */
@@ -437,6 +325,22 @@ set_log_end (struct recover *rc)
 }
 
 static int
+redo (struct recover *rc)
+{
+  struct flush *fl = rc->fl;
+  int err;
+
+  bufs_set_source (fl->bs, recover_read_image, rc);
+  err = rc->ops->begin (rc->arg, &rc->supers->root);
+  if (err == 0)
+    err = redo_all (rc);
+  bufs_set_source (fl->bs, NULL, NULL);
+  if (err == 0)
+    cycle_write_early (fl);
+  return err == 0 && flush_failed (fl) ? EIO : err;
+}
+
+static int
 undo_and_redo (struct recover *rc)
 {
   struct flush *fl = rc->fl;
@@ -447,14 +351,17 @@ undo_and_redo (struct recover *rc)
   fl->early_cycle = flush_cycle (fl);
   err = recover_make_room (rc);
   if (err == 0)
-    err = undo_all (rc);
+    err = recover_note_images (rc);
+  if (err == 0) {
+    err = redo (rc);
+    if (err)
+      recover_put_back_all (rc);
+  }
   if (err == 0)
-    err = rc->ops->begin (rc->arg, &rc->supers->root);
-  if (err == 0)
-    err = redo_all (rc);
+    err = recover_put_back_rest (rc);
   if (err == 0)
     err = cycle_run_last (fl, DISK_IN_USE);
-  free (fl->imaged.blk);
+  free (fl->imaged.at);
   fl->imaged = (struct imaged){ NULL, 0 };
   fl->early_cycle = UINT64_MAX;
   return err;
@@ -474,6 +381,24 @@ attach (struct recover *rc)
 {
   rc->supers->root.state = DISK_IN_USE;
   return supers_attach (rc->supers, buf_volume (rc->fl->bs, 0)->data);
+}
+
+/* Writes go several at a time, if the kernel can; its rings are gone again
+ * before the process forks.
+ */
+static int
+undo_and_redo_fast (struct recover *rc)
+{
+  struct vpool *slow = rc->fl->pool, *fast;
+  int err = vpool_create (2, PAGE_BYTES, VPOOL_AUTO, &fast);
+
+  if (err)
+    return err;
+  rc->fl->pool = fast;
+  err = undo_and_redo (rc);
+  rc->fl->pool = slow;
+  vpool_destroy (fast);
+  return err;
 }
 
 /* Steps 1 to 4. */
@@ -515,7 +440,7 @@ run (struct recover *rc, struct staging *old)
   report->clean = rc->first == rc->end;
   if (report->clean)
     return rc->ops->begin (rc->arg, &rc->supers->root);
-  return undo_and_redo (rc);
+  return undo_and_redo_fast (rc);
 }
 
 int
@@ -533,8 +458,12 @@ recover_run (struct flush *fl, struct supers *supers, struct staging *old,
       ring_open (&rc.ring, fl->config.volumes[0], &supers->root, RING_RUN_MAX);
   rc.page = aligned_alloc (BUF_BYTES, BUF_BYTES);
   if (err == 0)
+    err = ring_open (&rc.images, fl->config.volumes[0], &supers->root,
+                     RING_RUN_MAX);
+  if (err == 0)
     err = rc.page != NULL ? run (&rc, old) : ENOMEM;
   ring_close (&rc.ring);
+  ring_close (&rc.images);
   free (rc.page);
   free (rc.candidates);
   free (rc.late);

@@ -20,6 +20,9 @@
  *     and cannot overflow.
  * I5. Peers are durable with a new epoch before the root has it.  So a peer is
  *     at the root's epoch, or one above if the machine died in between.
+ * I6. A peer has its epoch in two slots, one at either end: its slots are
+ *     written at opens alone, and one that is lost later must not make the
+ *     volume look like an old copy.
  *
  * No locks: opening and recovery are one task; after that only the flusher
  * calls supers_write_root ().
@@ -565,12 +568,14 @@ attach_peers (struct supers *s, void *page)
     s->root.epoch--;
   }
 
-  for (unsigned i = 1; i < s->nr_volumes && err == 0; i++) {
-    s->peers[i].epoch = s->root.epoch + 1;
-    err = super_put (s->volumes[i], &s->peers[i], page);
+  for (unsigned turn = 0; turn < 2; turn++) { /* I6; flushed between for I2 */
+    for (unsigned i = 1; i < s->nr_volumes && err == 0; i++) {
+      s->peers[i].epoch = s->root.epoch + 1;
+      err = super_put (s->volumes[i], &s->peers[i], page);
+    }
+    for (unsigned i = 1; i < s->nr_volumes && err == 0; i++)
+      err = volume_flush (s->volumes[i]);
   }
-  for (unsigned i = 1; i < s->nr_volumes && err == 0; i++)
-    err = volume_flush (s->volumes[i]);
   return err;
 }
 

@@ -98,11 +98,11 @@ test_sort (void **state)
 static void
 put_page (struct rig *r, uint64_t blk, uint64_t round)
 {
-  uint8_t page[BUF_BYTES];
+  struct buf *b;
 
-  assert_int_equal (buf_data_wait (r->bs, 1), 0);
-  memset (page, (int) round, sizeof page);
-  buf_data_write (r->bs, blk, page);
+  assert_int_equal (buf_data_get (r->bs, &b, 1), 0);
+  memset (b->data, (int) round, BUF_BYTES);
+  buf_data_add (r->bs, &b, 1, blk);
 }
 
 /* As commits take them. */

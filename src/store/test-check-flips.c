@@ -14,7 +14,7 @@
  *   its older self
  *
  * After each of them a check of all and an open for real, which reads all
- * pages, writes some more, reads all again and closes.  O1 to O4 must hold:
+ * pages, writes some more, reads all again and closes.  O1 to O6 must hold:
  *
  * O1. Nothing crashes or hangs.
  * O2. A page reads as the oracle says, or not at all.  (Sealed: not asked for;
@@ -22,6 +22,10 @@
  * O3. If the open is refused, or a disk or a page is not there, then the check
  *     has found something.  (Sealed: not what only the second open misses.)
  * O4. What is written after such an open and flushed is there, or an error.
+ * O5. A slot that is lost costs nothing but itself.
+ * O6. A repair that says that nothing will be left to be found is right, and
+ *     the server opens the store and serves every page, but for those below a
+ *     map's node that was lost: these may be holes.
  *
  * What the oracle allows is the last version of a page; where only a cut was
  * made, any since the last flush; and if it is the log that was damaged then,
@@ -37,8 +41,7 @@
 
 #include <signal.h>
 
-#include "recover.h"
-#include "test-check-oracle.h"
+#include "test-check-flips.h"
 
 #if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
 #define STRIDE 1021u
@@ -47,8 +50,6 @@
 #endif
 #define PAIRS_NR   2u /* of each kind, swapped with a block */
 #define RARE_TIMES 4u /* longer steps: sealed, a log that is not needed */
-#define OLDER_MAX  4u
-#define BLOCKS_MAX 400u
 #define CASE_S     120u
 
 /* A debugging build ends itself when its books do not balance at the close,
@@ -60,228 +61,12 @@
 #define SERVE_ALL true
 #endif
 
-enum state {
-  CLOSED,
-  KILLED,
-  CUT,
-  STATES
-};
-static const char *const state_names[STATES] = { "closed", "killed", "cut" };
-
-enum damage {
-  FLIPPED,
-  SEALED,
-  ZEROED,
-  SWAPPED,
-  OLDER,
-  DAMAGES
-};
-static const char *const damage_names[DAMAGES] = { "flipped", "sealed",
-                                                   "zeroed", "swapped",
-                                                   "older" };
-
-enum kind {
-  SLOT,
-  LOG_BLOCK,
-  TABLE,
-  MAP,
-  FREEMAP,
-  KINDS
-};
-static const char *const kind_names[KINDS] = { "superblock", "log", "table",
-                                               "map", "free map" };
-
-struct block {
-  unsigned volume;
-  uint64_t place;
-  enum kind kind;
-  bool unused; /* of the log, and not needed */
-};
-
-/* The case under way, for whoever looks for it after a crash. */
-static char now[256];
-
 static void
 on_end (int number)
 {
   (void) !write (STDERR_FILENO, now, strlen (now));
   signal (number, SIG_DFL);
   raise (number);
-}
-
-struct flips {
-  struct live live;
-  struct oracle o;
-  uint64_t witness; /* the block that says that the log is all there */
-  uint8_t *older[OLDER_MAX][NR_VOLUMES];
-  unsigned nr_older;
-  enum state state;
-  struct block blocks[BLOCKS_MAX];
-  unsigned nr_blocks;
-  /* The case under way. */
-  const struct block *block, *other;
-  enum damage damage;
-  struct oracle was;
-  bool missing; /* the open, a disk or a page failed */
-  uint64_t nr[DAMAGES];
-  struct tally {
-    uint64_t nr, nr_found, nr_missing, nr_refused;
-  } tally[KINDS];
-};
-
-/* May the log have lost its end, and with it who says that there was one? */
-static bool
-end_may_be_lost (const struct flips *t)
-{
-  const struct block *b = t->block, *other = t->other;
-
-  if (b == NULL || b->kind != LOG_BLOCK)
-    return false;
-  return t->state == CUT ||
-         (other != NULL && other->kind == LOG_BLOCK &&
-          (b->place == t->witness || other->place == t->witness));
-}
-
-static void
-expect_page (struct flips *t, struct conn *c, unsigned d, unsigned i)
-{
-  bool ever = end_may_be_lost (t);
-  uint64_t pgno = pgno_of (d, i);
-  uint8_t is[PAGE_BYTES];
-
-  if (pgno == CHECK_NONE)
-    return;
-  if (conn_read (c, is, pgno * PAGE_BYTES, sizeof is) != 0)
-    t->missing = true;
-  else if (t->damage != SEALED && !page_ok (&t->o, d, i, is, ever))
-    fail_msg ("%s: disk %s, page %" PRIu64 ": bytes %u %u, not one of %u "
-              "versions (%u are over, the last is %u)",
-              now, disks[d].name, pgno, is[0], is[7], t->o.pages[d][i].nr,
-              t->o.pages[d][i].nr_flushed,
-              t->o.pages[d][i].version[t->o.pages[d][i].nr - 1]);
-}
-
-/* ---- making the store ---- */
-
-static void
-keep_older (struct flips *t)
-{
-  assert_true (t->nr_older < OLDER_MAX);
-  save (&t->live);
-  for (unsigned i = 0; i < NR_VOLUMES; i++) {
-    t->older[t->nr_older][i] = malloc (t->live.v[i]->size_bytes);
-    memcpy (t->older[t->nr_older][i], t->live.image[i],
-            t->live.v[i]->size_bytes);
-  }
-  t->nr_older++;
-}
-
-/* Until nothing is left to be flushed, and the log's last block says so: it is
- * the witness for all before it.
- */
-static void
-wait_idle (struct flips *t)
-{
-  const struct timespec nap = { .tv_sec = 1, .tv_nsec = 200000000 };
-  struct recover_look look;
-  struct disk_super root;
-
-  do {
-    nanosleep (&nap, NULL);
-    save_quiet (&t->live);
-    assert_int_equal (super_read (t->live.v[0], &root, NULL), 0);
-    assert_int_equal (recover_look (t->live.v[0], &root, &look), 0);
-  } while (look.mark + 1 < look.end);
-  t->witness = root.ring_first + (look.end - 1) % root.ring_blocks;
-}
-
-static void
-make_state (struct flips *t, enum state state)
-{
-  t->state = state;
-  oracle_begin (&t->o, &t->live);
-  keep_older (t);
-  open_store (&t->live);
-  create (&t->o, 0);
-  create (&t->o, 1);
-  use_disks (&t->o, 30, true);
-  close_store (&t->live);
-  keep_older (t);
-  for (unsigned round = 0; round < 2; round++) {
-    open_store (&t->live);
-    use_disks (&t->o, 20, true);
-    close_store (&t->live);
-    keep_older (t);
-  }
-  open_store (&t->live);
-  create (&t->o, 2);
-  use_disks (&t->o, 30, true);
-  if (state == CUT) {
-    use_disks (&t->o, 5, false);
-    save_quiet (&t->live);
-  } else if (state == KILLED)
-    wait_idle (t);
-  close_store (&t->live);
-  if (state == CLOSED)
-    save (&t->live);
-  if (state != CUT)
-    set_flushed (&t->o);
-  put_back (&t->live);
-}
-
-/* ---- its blocks ---- */
-
-static enum kind
-kind_of (const struct disk_node *node)
-{
-  return node->tree == DISK_TREE_TABLE   ? TABLE
-         : node->tree >= DISK_TREE_FIRST ? MAP
-                                         : FREEMAP;
-}
-
-static void
-find_blocks (struct flips *t)
-{
-  static const uint8_t zeros[PAGE_BYTES];
-  struct recover_look look;
-  struct disk_super root;
-
-  assert_int_equal (super_read (t->live.v[0], &root, NULL), 0);
-  assert_int_equal (recover_look (t->live.v[0], &root, &look), 0);
-  t->nr_blocks = 0;
-  for (unsigned v = 0; v < NR_VOLUMES; v++) {
-    uint64_t nr = root.members[v].nr_blocks;
-
-    for (uint64_t p = 0; p < nr; p++) {
-      const uint8_t *page = t->live.image[v] + p * PAGE_BYTES;
-      const struct disk_node *node = (const struct disk_node *) page;
-      struct block b = { .volume = v, .place = p, .kind = SLOT };
-
-      if (memcmp (page, zeros, sizeof zeros) == 0)
-        continue;
-      if (v == 0 && p >= root.ring_first &&
-          p < root.ring_first + root.ring_blocks) {
-        b.kind = LOG_BLOCK;
-        b.unused = (p - root.ring_first + root.ring_blocks -
-                    look.first % root.ring_blocks) %
-                       root.ring_blocks >=
-                   look.end - look.first;
-      } else if (p >= 2 && p < nr - 2) {
-        if (node->magic != DISK_NODE_MAGIC ||
-            node->crc != crc32c (0, node, DISK_CRC_OFF))
-          continue;
-        b.kind = kind_of (node);
-      }
-      assert_true (t->nr_blocks < BLOCKS_MAX);
-      t->blocks[t->nr_blocks++] = b;
-    }
-  }
-}
-
-static uint8_t *
-image_of (struct flips *t, const struct block *b)
-{
-  return t->live.image[b->volume] + b->place * PAGE_BYTES;
 }
 
 /* ---- one case ---- */
@@ -333,7 +118,7 @@ write_disks (struct flips *t)
 static void
 serve (struct flips *t)
 {
-  bool missing;
+  bool missing, read[DISKS][PAGES];
 
   t->was = t->o;
   t->missing = try_open_store (&t->live) != 0;
@@ -342,6 +127,7 @@ serve (struct flips *t)
     return;
   }
   read_disks (t);
+  memcpy (read, t->read, sizeof read);
   write_disks (t);
   read_disks (t);
   try_close_store (&t->live);
@@ -353,7 +139,97 @@ serve (struct flips *t)
     t->missing = true;
   if (t->damage == SEALED)
     t->missing = missing;
+  memcpy (t->read, read, sizeof read);
   t->o = t->was;
+}
+
+static bool
+go (void *arg, uint64_t nr_blocks, const struct check_report *after)
+{
+  (void) arg;
+  (void) nr_blocks;
+  return after->nr_all == 0; /* else there is no use in it */
+}
+
+/* All pages that could be read before, and those that could not for another
+ * reason than a map's node, are as they should be; others may be holes now.
+ */
+static void
+expect_mended (struct flips *t, bool (*read)[PAGES])
+{
+  static const uint8_t zeros[PAGE_BYTES];
+  const bool map =
+      t->block->kind == MAP || (t->other != NULL && t->other->kind == MAP);
+
+  for (unsigned d = 0; d < DISKS; d++) {
+    struct conn *c = t->o.exists[d] ? connect_to (&t->o, d) : NULL;
+
+    assert_true (c != NULL || !t->o.exists[d] || end_may_be_lost (t));
+    for (unsigned i = 0; i < PAGES && c != NULL; i++) {
+      uint64_t pgno = pgno_of (d, i);
+      uint8_t is[PAGE_BYTES];
+
+      if (pgno == CHECK_NONE)
+        continue;
+      assert_int_equal (conn_read (c, is, pgno * PAGE_BYTES, sizeof is), 0);
+      if (!page_ok (&t->o, d, i, is, end_may_be_lost (t)) &&
+          !(map && !read[d][i] && memcmp (is, zeros, sizeof zeros) == 0))
+        fail_msg ("%s: repaired: disk %s, page %" PRIu64 ": bytes %u %u", now,
+                  disks[d].name, pgno, is[0], is[7]);
+    }
+    if (c != NULL)
+      store_disconnect (c);
+  }
+}
+
+/* What repair calls good is good: check finds nothing, a server opens it and
+ * serves all that could be saved.
+ */
+static void
+mend (struct flips *t)
+{
+  struct check_config config = { .volumes = t->live.v,
+                                 .nr_volumes = NR_VOLUMES };
+  struct check_repair r = { .lose_pages = true,
+                            .undo_path = t->undo,
+                            .go = go };
+  struct check_report report;
+  bool read[DISKS][PAGES];
+  uint64_t nr = 0;
+  int err;
+
+  memcpy (read, t->read, sizeof read);
+  err = check_repair (&config, &r, &report, &nr);
+  assert_true (err == 0 || err == EINVAL);
+  if (nr == 0)
+    return;
+  assert_int_equal (unlink (t->undo), 0);
+  assert_int_equal (found_run (&t->live.found, t->live.v, NR_VOLUMES, true), 0);
+  found_none (&t->live.found);
+  open_store (&t->live);
+  expect_mended (t, read);
+  close_store (&t->live);
+  t->nr_mended++;
+}
+
+/* The same damage once more, and its repair. */
+static void
+mend_again (struct flips *t, const uint8_t b[PAGE_BYTES],
+            const uint8_t other[PAGE_BYTES])
+{
+  put_back (&t->live);
+  put_block (t, t->block, b);
+  if (t->other != NULL)
+    put_block (t, t->other, other);
+  mend (t);
+}
+
+static void
+get_block (struct flips *t, const struct block *b, uint8_t page[PAGE_BYTES])
+{
+  assert_int_equal (volume_read (t->live.v[b->volume], b->place * PAGE_BYTES,
+                                 page, PAGE_BYTES),
+                    0);
 }
 
 static void
@@ -361,11 +237,15 @@ try_damage (struct flips *t, const struct block *b, enum damage damage,
             const char *how)
 {
   struct found *found = &t->live.found;
+  uint8_t is[2][PAGE_BYTES];
   bool wrong;
   int err;
 
   t->block = b;
   t->damage = damage;
+  get_block (t, b, is[0]);
+  if (t->other != NULL)
+    get_block (t, t->other, is[1]);
   snprintf (now, sizeof now, "%s, %s: volume %u, block %" PRIu64 " (%s)%s",
             state_names[t->state], damage_names[damage], b->volume, b->place,
             kind_names[b->kind], how);
@@ -374,10 +254,15 @@ try_damage (struct flips *t, const struct block *b, enum damage damage,
   assert_true (err == 0 || err == EINVAL || err == EIO);
   wrong = err != 0 || found->nr > 0;
   t->missing = false;
+  memset (t->read, 0, sizeof t->read);
   if (damage != SEALED || !wrong || SERVE_ALL)
     serve (t);
+  if (t->missing && b->kind == SLOT && damage != SEALED && t->other == NULL)
+    fail_msg ("%s: one slot less, and the store is not whole", now);
   if (t->missing && !wrong)
     fail_msg ("%s: not there, and check has found nothing", now);
+  if (wrong && (damage >= ZEROED || (damage == FLIPPED && rnd () % 16 == 0)))
+    mend_again (t, is[0], is[1]);
   t->nr[damage]++;
   t->tally[b->kind].nr++;
   t->tally[b->kind].nr_missing += t->missing;
@@ -491,7 +376,8 @@ report (const struct flips *t)
     assert_true (t->nr[d] > 0);
     print_message (", %" PRIu64 " %s", t->nr[d], damage_names[d]);
   }
-  print_message ("\n");
+  print_message (", %" PRIu64 " repaired\n", t->nr_mended);
+  assert_true (t->nr_mended > 0);
   for (enum kind k = 0; k < KINDS; k++) {
     const struct tally *n = &t->tally[k];
 
@@ -553,6 +439,9 @@ begin (void **state)
   static const uint64_t bytes[NR_VOLUMES] = { 3 * MIB / 2, MIB };
 
   live_open (&t->live, bytes, SUPER_RING_BLOCKS_MIN * DISK_BLOCK_BYTES);
+  snprintf (t->dir, sizeof t->dir, "/tmp/test-check.XXXXXX");
+  assert_non_null (mkdtemp (t->dir));
+  snprintf (t->undo, sizeof t->undo, "%s/undo", t->dir);
   *state = t;
   return 0;
 }
@@ -563,6 +452,8 @@ end (void **state)
   struct flips *t = *state;
 
   alarm (0);
+  unlink (t->undo);
+  rmdir (t->dir);
   live_close (&t->live);
   for (unsigned k = 0; k < t->nr_older; k++)
     for (unsigned i = 0; i < NR_VOLUMES; i++)

@@ -73,7 +73,7 @@ print_stats (const struct pack *p, double seconds, uint64_t *nr_distinct)
           r.nr_sequences);
   for (unsigned i = 1; i <= ALL_MAX; i++)
     printf ("%s length %u: %" PRIu64 " of %" PRIu64, i > 1 ? "," : "", i,
-            r.nr_all[i], sweep_how_many (i));
+            r.nr_all[i], sweep_how_many (config.subject, i));
   printf ("\n%" PRIu64 " crash states, %" PRIu64 " distinct (by depth:",
           r.stat.nr_states, r.stat.nr_distinct);
   for (unsigned i = 1; i <= DEPTH_MAX; i++)
@@ -263,10 +263,12 @@ doing_fault (const char *what)
 static int
 try_faults (void)
 {
-  struct faults f = { .subject = config.subject,
-                      .seed = config.seed,
-                      .base = &sweep.base[long_base (config.subject)],
-                      .doing = doing_fault };
+  struct faults f = {
+    .subject = config.subject,
+    .seed = config.seed,
+    .base = &sweep.base[sweep_bases_for_long (config.subject) - 1],
+    .doing = doing_fault
+  };
   double begin = pack_now_s ();
   char option[128];
   bool good = true;
@@ -300,10 +302,12 @@ try_faults (void)
 static int
 try_memory (enum starve_way way)
 {
-  struct starve s = { .subject = config.subject,
-                      .seed = config.seed,
-                      .base = &sweep.base[long_base (config.subject)],
-                      .way = way };
+  struct starve s = {
+    .subject = config.subject,
+    .seed = config.seed,
+    .base = &sweep.base[sweep_bases_for_long (config.subject) - 1],
+    .way = way
+  };
   uint64_t n = options.memory, nr_hit = 0, nr_missed = 0;
   bool good = starve_begin (&s), hit;
   char what[80] = "";
@@ -341,7 +345,7 @@ try_cut (void)
 {
   struct cuts c = { .subject = config.subject,
                     .base = sweep.base,
-                    .nr_bases = config.subject->nr_bases };
+                    .nr_bases = sweep_bases_for_long (config.subject) };
   int err = cuts_given (&c, options.cut);
 
   if (err == EINVAL) {

@@ -265,7 +265,7 @@ static const struct world *
 pick_base (const struct cuts *c, uint64_t seed)
 {
   return &c->base[seed % 4 == 0 ? rng_mix (seed) % c->nr_bases
-                                : long_base (c->subject)];
+                                : c->nr_bases - 1];
 }
 
 bool

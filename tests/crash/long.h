@@ -38,13 +38,6 @@ struct long_run {
   unsigned phase, phase_left;
 };
 
-/* Which base is worth a long run: the one whose map has most leaves. */
-static inline unsigned
-long_base (const struct subject *subject)
-{
-  return subject->nr_bases > 2 ? 2 : subject->nr_bases - 1;
-}
-
 extern void long_begin (struct long_run *y, const struct subject *subject,
                         const struct world *base, uint64_t seed);
 extern void long_end (struct long_run *y);

@@ -228,12 +228,13 @@ meanwhile_begin (struct meanwhile *m, struct sweep *s, double begin_s,
   m->nr = part;
   m->cuts = (struct cuts){ .subject = subject,
                            .base = s->base,
-                           .nr_bases = subject->nr_bases,
+                           .nr_bases = sweep_bases_for_long (subject),
                            .seen = s->x.seen };
-  m->faults = (struct faults){ .subject = subject,
-                               .base = &s->base[long_base (subject)],
-                               .nr_requests = FAULTY_REQUESTS,
-                               .doing = doing_fault };
+  m->faults =
+      (struct faults){ .subject = subject,
+                       .base = &s->base[sweep_bases_for_long (subject) - 1],
+                       .nr_requests = FAULTY_REQUESTS,
+                       .doing = doing_fault };
   s->meanwhile = meanwhile;
   s->arg = m;
 }

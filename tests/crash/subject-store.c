@@ -256,26 +256,29 @@ real_check_media (struct volume *const *v, unsigned nr, bool closed)
   return check_store_images (v, nr, !closed);
 }
 
-#define REAL                                                                  \
-  .nr_volumes = 2, .nr_bases = 3, .format = real_format, .close = real_close, \
-  .create = real_create, .remove = real_remove, .size = real_size,            \
-  .read = real_read, .write = real_write, .trim = real_trim,                  \
-  .zero = real_zero, .flush = real_flush, .holes = real_holes,                \
+#define REAL                                                       \
+  .nr_volumes = 2, .format = real_format, .close = real_close,     \
+  .create = real_create, .remove = real_remove, .size = real_size, \
+  .read = real_read, .write = real_write, .trim = real_trim,       \
+  .zero = real_zero, .flush = real_flush, .holes = real_holes,     \
   .check = real_check, .check_media = real_check_media
 
 const struct subject store_subject = { .name = "store",
                                        .nr_blocks = { 384, 160 },
+                                       .nr_bases = 4,
                                        .has_staging = true,
                                        .open = open_staged,
                                        REAL };
 const struct subject plain_subject = { .name = "plain",
                                        .nr_blocks = { 176, 48 },
+                                       .nr_bases = 3,
                                        .fills = true,
                                        .open = open_plain,
                                        REAL };
 const struct subject strict_subject = { .name = "strict",
                                         .nr_blocks = { 384,
                                                        DISK_FREEMAP_BITS + 64 },
+                                        .nr_bases = 4,
                                         .strict = true,
                                         .open = open_strict,
                                         REAL };

@@ -52,6 +52,13 @@ static const char *const base_ops[BASES][MODEL_OPS_MAX] = {
   { "ca0+600", "cb0+520", "cd0+8", "ce0+8", "cf0+8", "cg0+8", "ch0+8", "wa0+24",
     "wa2040+24", "wb0+16", "fa", "wa4000+200", "ta8+8", "wb8+4", "fa", "s",
     "wa4090+12", "wb4096+8", "za2040+8" },
+  { "ca0+8000",  "cb0+520",   "wa0+8",     "wa4096+8",  "wa6144+8",
+    "wa8192+8",  "wa10240+8", "wa12288+8", "wa14336+8", "wa16384+8",
+    "wa18432+8", "wa20480+8", "wa22528+8", "wa24576+8", "wa26624+8",
+    "wa28672+8", "wa30720+8", "wa32768+8", "wa34816+8", "wa36864+8",
+    "wa38912+8", "wa40960+8", "wa43008+8", "wa45056+8", "wa47104+8",
+    "wa49152+8", "wa51200+8", "wa53248+8", "wa55296+8", "wa57344+8",
+    "fa" },
   { "ca0+8000",   "cb0+8000",   "wa2040+16",  "wa6136+16",  "wa10232+16",
     "wa14328+16", "wa18424+16", "wa22520+16", "wa26616+16", "wa30712+16",
     "wa34808+16", "wa38904+16", "wa43000+16", "wa47096+16", "wa51192+16",
@@ -84,7 +91,8 @@ sweep_parse (struct sweep *s, const char *text)
   int used = 0;
 
   if (sscanf (text, "%u:%n", &s->base_nr, &used) != 1 || used == 0 ||
-      s->base_nr >= BASES || strlen (text + used) >= sizeof copy)
+      s->base_nr >= s->x.subject->nr_bases ||
+      strlen (text + used) >= sizeof copy)
     return EINVAL;
   strcpy (copy, text + used);
   s->nr_ops = 0;
@@ -173,6 +181,12 @@ sweep_end (struct sweep *s)
     world_free (&s->base[i]);
 }
 
+unsigned
+sweep_bases_for_long (const struct subject *subject)
+{
+  return subject->nr_bases < BASES_LONG ? subject->nr_bases : BASES_LONG;
+}
+
 bool
 sweep_one (struct sweep *s)
 {
@@ -197,8 +211,8 @@ is_late (const struct sweep *s)
 static void
 take (struct sweep *s, unsigned n, uint64_t number)
 {
-  s->base_nr = (unsigned) (number % BASES) % s->x.subject->nr_bases;
-  number /= BASES;
+  s->base_nr = (unsigned) (number % s->x.subject->nr_bases);
+  number /= s->x.subject->nr_bases;
   s->nr_ops = n;
   for (unsigned i = 0; i < n; i++) {
     if (op_parse (alphabet[number % LETTERS], &s->ops[i]) != 0)
@@ -208,9 +222,9 @@ take (struct sweep *s, unsigned n, uint64_t number)
 }
 
 uint64_t
-sweep_how_many (unsigned n)
+sweep_how_many (const struct subject *subject, unsigned n)
 {
-  uint64_t nr = BASES;
+  uint64_t nr = subject->nr_bases;
 
   while (n-- > 0)
     nr *= LETTERS;
@@ -230,7 +244,7 @@ all_begin (const struct sweep *s, struct all *all, unsigned n)
 {
   all->n = n;
   all->i = 0;
-  all->nr = sweep_how_many (n);
+  all->nr = sweep_how_many (s->x.subject, n);
   all->at = rng_mix (s->x.seed + n) % all->nr;
 }
 

@@ -10,10 +10,12 @@
 #define ALL_MAX      3u /* of this length, and shorter, every one */
 
 /* Worlds that sequences begin with: an empty pair of objects, and objects
- * with pages in them, which were closed well; and two whose maps have more
- * nodes than half of the buffers, so that three writes find none free.
+ * with pages in them, which were closed well; one whose map has more nodes than
+ * fit into half of the buffers; and two that have so many that a few writes
+ * find none free.
  */
-#define BASES 3u
+#define BASES      4u
+#define BASES_LONG 3u /* these have room for many requests more */
 
 struct sweep {
   struct explore x;
@@ -52,7 +54,10 @@ extern void sweep_print_path (const struct sweep *s, char *text, size_t bytes);
 extern int sweep_parse_path (struct crash path[DEPTH_MAX], unsigned *nr,
                              const char *text);
 
+/* How many of the bases leave room for hundreds of requests. */
+extern unsigned sweep_bases_for_long (const struct subject *subject);
+
 /* Sequences of n operations, from all bases. */
-extern uint64_t sweep_how_many (unsigned n);
+extern uint64_t sweep_how_many (const struct subject *subject, unsigned n);
 
 #endif /* FARPAGE_CRASH_SWEEP_H */

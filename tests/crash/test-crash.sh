@@ -29,9 +29,9 @@ try ()                          # ARGUMENT...
   fi
 }
 
-try --subject store --whole 1 --seconds $((seconds / 2)) --min-distinct 40000
-try --subject plain --whole 1 --seconds $((seconds / 8)) --min-distinct 30000
-try --subject strict --whole 1 --seconds $((seconds / 8)) --min-distinct 15000
+try --subject store --whole 1 --seconds $((seconds / 2)) --min-distinct 35000
+try --subject plain --whole 1 --seconds $((seconds / 8)) --min-distinct 20000
+try --subject strict --whole 1 --seconds $((seconds / 8)) --min-distinct 20000
 for subject in store plain strict; do
   try --subject $subject --faults --parts 8 --seconds $((seconds / 4))
   try --subject $subject --memory-from 0

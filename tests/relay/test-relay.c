@@ -178,7 +178,7 @@ resident_bytes (void)
 static void
 test_memory (void **state)
 {
-  const uint64_t len = 120 * MB;
+  const uint64_t len = 120 * MB, back = 40 * MB;
   struct ruler_link link;
   struct ends e;
   struct sender s;
@@ -189,23 +189,20 @@ test_memory (void **state)
   ruler_link (&ruler, "burst", true, "", &link);
   e = ruler_ends (&link);
   before = resident_bytes ();
-  ruler_tell (&ruler, "set burst rate-up=1 delay-down=100000");
-  send_all (e.client, "x", 1); /* the link is busy for a second */
-  usleep (50000);
-  ruler_tell (&ruler, "set burst rate-up=0");
-  s = (struct sender){ .fd = e.server, .stream = 4, .len = 40 * MB };
+  /* Nobody reads, and yet all of it is taken. */
+  s = (struct sender){ .fd = e.server, .stream = 4, .len = back };
   sender_start (&s);
   sender_join (&s);
   s = (struct sender){ .fd = e.client, .stream = 5, .len = len };
   sender_start (&s);
-  sender_join (&s); /* without anybody who reads */
+  sender_join (&s);
   usleep (20000);
   ruler_tell (&ruler, "stat burst");
   most = ruler_number (&ruler, "memory_bytes");
-  assert_true (most >= len - 8 * MB && most <= 2 * len);
-  recv_all (e.server, &(char){ 0 }, 1);
+  /* Some is in the sockets' buffers. */
+  assert_true (most >= len + back - 40 * MB && most <= 2 * (len + back));
   assert_int_equal (receive_pattern (e.server, 5, len, &err), len);
-  assert_int_equal (receive_pattern (e.client, 4, 40 * MB, &err), 40 * MB);
+  assert_int_equal (receive_pattern (e.client, 4, back, &err), back);
   ruler_tell (&ruler, "stat burst");
   assert_int_equal (ruler_number (&ruler, "memory_bytes"), 0);
   print_message ("resident: %llu KiB, burst %llu KiB, then %llu KiB\n",
@@ -227,7 +224,7 @@ test_memory_of_small (void **state)
   struct ends e;
 
   (void) state;
-  ruler_link (&ruler, "small", false, "delay=300000", &link);
+  ruler_link (&ruler, "small", false, "delay=1000000", &link);
   e = ruler_ends (&link);
   for (unsigned i = 0; i < 2000; i++) {
     char bytes[28];
@@ -385,18 +382,13 @@ test_freeze (void **state)
   ruler_unlink (&link);
 }
 
-/* What is in flight stays where it is: freezing takes its time from nobody. */
-static void
-test_freeze_in_flight (void **state)
+/* How much longer than delay and freeze two bytes took, in us; not less. */
+static double
+freeze_in_flight (const struct ruler_link *link)
 {
-  struct ruler_link link;
-  struct ends e;
-  double start_us, stood_us;
+  struct ends e = ruler_ends (link);
+  double start_us = now_us (), stood_us, took_us;
 
-  (void) state;
-  ruler_link (&ruler, "flight", true, "delay=100000", &link);
-  e = ruler_ends (&link);
-  start_us = now_us ();
   send_all (e.client, "1", 1);
   send_all (e.server, "2", 1);
   usleep (30000);
@@ -407,9 +399,28 @@ test_freeze_in_flight (void **state)
   stood_us = now_us () - stood_us;
   ruler_tell (&ruler, "thaw flight up");
   recv_all (e.server, (char[1]){ 0 }, 1);
-  assert_true (now_us () >= start_us + 100000 + stood_us);
-  assert_true (now_us () < start_us + 100000 + stood_us + 50000);
+  took_us = now_us () - start_us;
+  assert_true (took_us >= 100000 + stood_us);
   ends_close (&e);
+  return took_us - 100000 - stood_us;
+}
+
+/* What is in flight stays where it is: freezing takes its time from nobody.  A
+ * busy machine makes it later, in one round or another.
+ */
+static void
+test_freeze_in_flight (void **state)
+{
+  struct ruler_link link;
+  double late_us;
+  unsigned round = 0;
+
+  (void) state;
+  ruler_link (&ruler, "flight", true, "delay=100000", &link);
+  do
+    late_us = freeze_in_flight (&link);
+  while (late_us > 20000 && ++round < 8);
+  assert_true (late_us <= 20000);
   ruler_unlink (&link);
 }
 
@@ -476,7 +487,7 @@ test_cut_now (void **state)
   int err;
 
   (void) state;
-  ruler_link (&ruler, "cut", true, "delay=50000", &link);
+  ruler_link (&ruler, "cut", true, "delay=200000", &link);
   one = ruler_ends (&link);
   two = ruler_ends (&link);
   send_all (one.client, "lost", 4);

@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* UNDO: what maps were at redo_lsn, for redo to go on from.
+ *
+ *   log:     | REDO UNDO(7) UNDO(9) REDO UNDO(7) REDO |
+ *   imaged:    node 7 --> lsn of its oldest image, 9 --> ..
+ *
+ * No node is written to be put back before redo reads it: it comes from the
+ * log.  There the images of nodes lie as near to each other as the records of
+ * their changes do, so many come in one read; and a node is written once, with
+ * what redo has made of it.
+ *
+ *   redo reads 7:   its oldest image, until 7 was written; then the medium
+ *   7 is written:   early, or by the last cycle (image_is_old ())
+ *   at the end:     nodes that redo has not changed, and so nobody has
+ *                   written, are put back
+ *
+ * I1. A node that has an image and was not written by this recovery is never
+ *     read from its place: nobody knows what the dead server left there.
+ * I2. When the last cycle begins every node that has an image has been written.
+ *
+ * If redo fails all images go back, so that who looks at the volumes next
+ * (`farpage check`, on its overlays) finds them as of redo_lsn.
+ */
+
+#include <config.h>
+
+#include "recover-impl.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "crc32c.h"
+#include "log.h"
+
+/* Called from the log's end on, so that the oldest is what stays. */
+static void
+imaged_add (struct imaged *im, uint64_t blk, uint64_t lsn)
+{
+  uint64_t i = blk * UINT64_C (0x9e3779b97f4a7c15);
+  struct imaged_at *at;
+
+  do
+    at = &im->at[i++ & (im->size - 1)];
+  while (at->blk != 0 && at->blk != blk);
+  *at = (struct imaged_at){ blk, lsn };
+}
+
+static int
+make_imaged (struct recover *rc)
+{
+  struct imaged *im = &rc->fl->imaged;
+
+  im->size = 64;
+  while (im->size < rc->nr_images * 2)
+    im->size *= 2;
+  im->at = calloc (im->size, sizeof *im->at);
+  return im->at != NULL ? 0 : ENOMEM;
+}
+
+static void
+put_image (const struct disk_log *log, struct disk_node *node)
+{
+  memset (node, 0, sizeof *node);
+  memcpy (node, log->body, DISK_NODE_USED);
+  node->crc = crc32c (0, node, DISK_CRC_OFF);
+}
+
+int
+recover_read_image (void *arg, uint64_t blk, void *page)
+{
+  struct recover *rc = arg;
+  const struct imaged_at *at = imaged_find (&rc->fl->imaged, blk);
+  const struct disk_log *log;
+
+  if (at == NULL || at->lsn == 0)
+    return ENOENT;
+  if (at->lsn + RING_RUN_MAX < rc->at || at->lsn > rc->at + RING_RUN_MAX)
+    rc->images.next_nr = 1;
+  else
+    rc->images.next_nr = RING_RUN_MAX;
+  log = ring_block (&rc->images, at->lsn, rc->first, rc->end, false);
+  if (log == NULL || !ring_is_good (&rc->images, log, at->lsn, 0) ||
+      log->kind != DISK_LOG_UNDO || log->blk != blk)
+    return EIO;
+  put_image (log, page);
+  return 0;
+}
+
+/* Where the image of a node goes in the copies: over one of a later image of
+ * the same node, for the oldest counts.
+ */
+static unsigned
+place_of_copy (struct recover *rc, uint64_t blk)
+{
+  const struct buf_io *ios = rc->fl->cut_ios;
+  unsigned i = 0;
+
+  while (i < rc->nr_copies && (ios[i].volume != blkno_volume (blk) ||
+                               ios[i].first != blkno_place (blk)))
+    i++;
+  return i;
+}
+
+static int
+by_place (const void *a, const void *b)
+{
+  const struct buf_io *x = a, *y = b;
+
+  if (x->volume != y->volume)
+    return x->volume < y->volume ? -1 : 1;
+  return x->first < y->first ? -1 : x->first > y->first;
+}
+
+/* Write the copies that there are, neighbours together. */
+static int
+write_copies (struct recover *rc)
+{
+  struct flush *fl = rc->fl;
+  struct vbatch *batch = vbatch_get (fl->pool);
+  int err;
+
+  qsort (fl->cut_ios, rc->nr_copies, sizeof *fl->cut_ios, by_place);
+  err = bufs_write (fl->bs, batch, fl->cut_ios, rc->nr_copies);
+  vbatch_put (batch);
+  for (unsigned i = 0; i < rc->nr_copies; i++)
+    flush_mark_volume (fl, (unsigned) fl->cut_ios[i].volume);
+  rc->nr_copies = 0;
+  return err;
+}
+
+/* The node of an image goes back to its place, soon. */
+static int
+put_back (struct recover *rc, const struct disk_log *log)
+{
+  unsigned i = place_of_copy (rc, log->blk);
+
+  if (i == rc->nr_copies) {
+    rc->fl->cut_ios[i] = (struct buf_io){
+      .volume = blkno_volume (log->blk),
+      .first = blkno_place (log->blk),
+      .page = rc->fl->copies + (size_t) i * BUF_BYTES,
+    };
+    rc->nr_copies++;
+  }
+  put_image (log, rc->fl->cut_ios[i].page);
+  return rc->nr_copies == CYCLE_COPIES ? write_copies (rc) : 0;
+}
+
+static int
+note_image (struct recover *rc, const struct disk_log *log)
+{
+  if (!recover_block_ok (rc, log->blk)) {
+    log_write (LOG_ERROR,
+               "store: log block %" PRIu64 " has the image of a block that "
+               "is not there (run 'farpage check')",
+               log->lsn);
+    return EUCLEAN;
+  }
+  imaged_add (&rc->fl->imaged, log->blk, log->lsn);
+  rc->report->nr_undone++;
+  return 0;
+}
+
+/* All images, from the log's end on. */
+static int
+each_image (struct recover *rc,
+            int (*fn) (struct recover *rc, const struct disk_log *log))
+{
+  int err = 0;
+
+  for (uint64_t lsn = rc->end; lsn > rc->first && err == 0; lsn--) {
+    const struct disk_log *log;
+
+    uint64_t at =
+        SABOTAGE (undo_forwards) ? rc->first + rc->end - lsn : lsn - 1;
+
+    err = recover_log (rc, at, true, &log);
+    if (err == 0 && log->kind == DISK_LOG_UNDO)
+      err = fn (rc, log);
+  }
+  return err;
+}
+
+int
+recover_put_back_rest (struct recover *rc)
+{
+  int err = 0;
+
+  for (uint64_t lsn = rc->first; lsn < rc->end && err == 0; lsn++) {
+    const struct disk_log *log;
+    struct imaged_at *at;
+
+    err = recover_log (rc, lsn, false, &log);
+    if (err || log->kind != DISK_LOG_UNDO)
+      continue;
+    at = imaged_find (&rc->fl->imaged, log->blk);
+    if (at == NULL || at->lsn != lsn || SABOTAGE (forget_images))
+      continue;
+    at->lsn = 0;
+    err = put_back (rc, log);
+  }
+  return err == 0 && rc->nr_copies > 0 ? write_copies (rc) : err;
+}
+
+void
+recover_put_back_all (struct recover *rc)
+{
+  if (flush_failed (rc->fl) || commit_pass_alone (rc->fl, true, true) != 0)
+    return;
+  rc->end = atomic_load (&rc->fl->next_lsn);
+  rc->ring.nr = 0;
+  rc->nr_copies = 0;
+  if (each_image (rc, put_back) == 0 && rc->nr_copies > 0)
+    (void) write_copies (rc);
+}
+
+int
+recover_note_images (struct recover *rc)
+{
+  int err = make_imaged (rc);
+
+  return err ? err : each_image (rc, note_image);
+}
