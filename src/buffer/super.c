@@ -552,8 +552,7 @@ super_put (struct volume *v, struct disk_super *super, void *page)
 int
 supers_write_root (struct supers *s, void *page)
 {
-  if (SABOTAGE (same_slot))
-    s->root.sequence += DISK_SUPER_SLOTS - 1;
+  s->root.sequence += SABOTAGE (same_slot) ? DISK_SUPER_SLOTS - 1 : 0;
   return s->readonly ? EROFS : super_put (s->volumes[0], &s->root, page);
 }
 
