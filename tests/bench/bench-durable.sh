@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-2-Clause
 # A durable store in a file beside `nbdkit file` and `qemu-nbd` on the same
-# file system: fio's nbd engine over a Unix socket, the same jobs against all
+# file system, and `nbdkit memory`, which keeps nothing and is as fast as a
+# plugin can be: fio's nbd engine over a Unix socket, the same jobs against all
 # servers in turn, several rounds.  Then, of the store alone: bytes that went
 # to the volume for each byte written, at falling rates, and what its maps take.
 #
@@ -30,7 +31,7 @@ mb=${FARPAGE_BENCH_MB:-$(by 128 512)}
 threads=${FARPAGE_BENCH_THREADS:-16}
 volume_mb=${FARPAGE_BENCH_VOLUME_MB:-$(by 256 4096)}
 rate_seconds=${FARPAGE_BENCH_RATE_SECONDS:-$(by 4 60)}
-read -ra servers <<< "${FARPAGE_BENCH_SERVERS:-$(by "farpage file" "farpage farpage-256m file qemu-raw")}"
+read -ra servers <<< "${FARPAGE_BENCH_SERVERS:-$(by "farpage file" "farpage file memory qemu-raw")}"
 read -ra jobs <<< "${FARPAGE_BENCH_JOBS:-rwrite-q32 rwrite-q32-fsync32 rread-q32-cold rread-q32 read-128k-aged write-128k read-128k}"
 read -ra rates <<< "${FARPAGE_BENCH_RATES-$(by 0 "0 50000 20000 5000 1000")}"
 
@@ -78,10 +79,12 @@ start () {
   local name=$1 sock=$dir/$1.sock
   case $name in
     farpage) start_store "$name" "$mb" ;;
-    farpage-256m) start_store "$name" "$mb" --ring 256M ;;
     file)
       truncate -s "${mb}M" "$dir/$name.img"
       nbdkit -f -t "$threads" -U "$sock" file "$dir/$name.img" &
+      pid_of[$name]=$! ;;
+    memory)
+      nbdkit -f -t "$threads" -U "$sock" memory "${mb}M" &
       pid_of[$name]=$! ;;
     qemu-raw)
       truncate -s "${mb}M" "$dir/$name.img"
@@ -114,11 +117,12 @@ run_fio () {
 # ---- one figure
 
 # What is still to be written of one server is not to weigh on the next one.
-settle () { sync "$dir/$1.img"; }
+settle () { [ ! -e "$dir/$1.img" ] || sync "$dir/$1.img"; }
 
 forget_pages () {
   settle "$1"
-  dd if="$dir/$1.img" iflag=nocache count=0 status=none
+  [ ! -e "$dir/$1.img" ] ||
+    dd if="$dir/$1.img" iflag=nocache count=0 status=none
 }
 
 # Everything is read once, in order, so that what can be cached is.
@@ -345,8 +349,10 @@ goals () {
   jq -r 'def verdict($what; $is; $ok; $goal):
       if $is == null then empty else
         "\($what): \($is * 1000 | round / 1000), goal \($goal): \(if $ok then "ok" else "MISSED" end)" end;
+    def memory($j): .iops[$j] | if .memory and .file
+      then " (nbdkit memory: \(.memory / .file * 100 | round / 100))" else "" end;
     def least($map; $j; $g): ($map[$j].farpage.file.median) as $x
-      | verdict("\($j) of nbdkit file"; $x; $x >= $g; "at least \($g)");
+      | verdict("\($j) of nbdkit file"; $x; $x >= $g; "at least \($g)") + memory($j);
     least(.ratios; "rwrite-q32"; 2.5),
     least(.ratios; "rwrite-q32-fsync32"; 3),
     (.p99_ratios["rwrite-q32"].farpage.file.median as $x
