@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* What undo.c, flush.c, commit.c, cycle.c and recover.c share; nobody else
- * includes it.
+/* What undo.c, flush.c, gate.c, commit.c, cycle.c and recover.c share; nobody
+ * else includes it.
  */
 
 #ifndef FARPAGE_FLUSH_IMPL_H
@@ -172,7 +172,7 @@ extern void cycle_write_early (struct flush *fl);
 extern int cycle_write_super (struct flush *fl);
 extern void cycle_main (void *arg);
 
-/* ---- flush.c ---- */
+/* ---- gate.c ---- */
 
 /* Something that change_begin () waits for has changed. */
 extern void gate_look (struct flush *fl);

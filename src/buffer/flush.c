@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The order of things: changes, the gate, waiting, and the failure latch.  The
- * log in memory is undo.c, group commits are commit.c, cycles are cycle.c.
+/* The order of things: changes of nodes, and the failure latch.  The gate is
+ * gate.c, the log in memory undo.c, group commits commit.c, cycles cycle.c.
  *
  * Requests change META in memory and append to the log; two threads make it
  * durable:
@@ -23,13 +23,8 @@
  * R6. A flush counts for what had completed before it was issued; one that
  *     fails is never tried again: the store has failed.
  *
- * The gate.  A change is inside from change_begin () to change_end (); the cut
- * closes the gate and waits until nobody is inside.  Credit: each change says
- * how many nodes it may touch, so that what it needs of buffers and ring is
- * there before it takes a lock, and nobody waits inside.
- *
- * Locks: gate_lock, want_lock and fail_lock are leaves and taken with no other
- * of this file held.
+ * Locks: want_lock and fail_lock are leaves and taken with no other of this
+ * file held.
  */
 
 #include <config.h>
@@ -45,195 +40,6 @@
 
 #include "env.h"
 #include "log.h"
-
-/* ---- the gate ---- */
-
-uint64_t
-ring_used (struct flush *fl)
-{
-  return atomic_load (&fl->next_lsn) - atomic_load (&fl->redo_lsn);
-}
-
-/* Blocks of the ring that nobody but the cut may use. */
-static uint64_t
-ring_reserve (const struct flush *fl)
-{
-  return atomic_load (&fl->cut_reserve) + CHANGE_REDO_BLOCKS;
-}
-
-/* Is so much not durable that recovery would take too long? */
-static bool
-group_is_full (struct flush *fl)
-{
-  return atomic_load (&fl->pages) - atomic_load (&fl->pages_durable) >
-             GROUP_PAGES_MAX ||
-         atomic_load (&fl->next_lsn) - atomic_load (&fl->durable_lsn) >
-             fl->ring_blocks / 4;
-}
-
-static bool
-undo_is_half (struct flush *fl)
-{
-  return bufs_nr_dirty (fl->bs, BUF_UNDO) >
-         bufs_dirty_max (fl->bs, BUF_UNDO) / 2;
-}
-
-/* Is there room for what the changes inside may need?  One alone always has
- * room in the buffers.
- */
-static bool
-has_room (struct flush *fl, uint64_t credit, unsigned inside)
-{
-  uint64_t redo = (uint64_t) inside * CHANGE_REDO_BLOCKS;
-  uint64_t meta = bufs_nr_dirty (fl->bs, BUF_META) + credit;
-  uint64_t undo = bufs_nr_dirty (fl->bs, BUF_UNDO) + credit + redo;
-
-  if (group_is_full (fl) ||
-      ring_used (fl) + credit + redo + ring_reserve (fl) > fl->ring_blocks)
-    return false;
-  if (inside <= 1 && !undo_is_half (fl))
-    return meta + atomic_load (&fl->cut_reserve) <=
-           bufs_dirty_max (fl->bs, BUF_META);
-  return meta + atomic_load (&fl->cut_reserve) <=
-             bufs_dirty_max (fl->bs, BUF_META) &&
-         undo <= bufs_dirty_max (fl->bs, BUF_UNDO);
-}
-
-/* What one change with so many nodes adds to fl->inside. */
-static uint64_t
-one_inside (unsigned nr_nodes)
-{
-  return (uint64_t) nr_nodes << 32 | 1;
-}
-
-/* Go in, if the gate is open and there is room. */
-static bool
-try_enter (struct flush *fl, unsigned nr_nodes)
-{
-  uint64_t one = one_inside (nr_nodes);
-  uint64_t inside = atomic_fetch_add (&fl->inside, one) + one;
-
-  if (!atomic_load (&fl->closed) &&
-      has_room (fl, inside >> 32, (uint32_t) inside))
-    return true;
-  atomic_fetch_sub (&fl->inside, one);
-  return false;
-}
-
-void
-gate_look (struct flush *fl)
-{
-  if (atomic_load (&fl->nr_waiting) == 0)
-    return;
-  LOCK_SCOPE (&fl->gate_lock);
-  cond_broadcast (&fl->gate_changed);
-}
-
-/* Who waits at the gate wants the log written, or META. */
-static void
-want_room (struct flush *fl)
-{
-  LOCK_SCOPE (&fl->want_lock);
-  if (group_is_full (fl))
-    fl->want_durable = max_u64 (fl->want_durable, flush_tail (fl));
-  if (bufs_nr_dirty (fl->bs, BUF_UNDO) > 0 || group_is_full (fl)) {
-    fl->want_pass = true;
-    cond_broadcast (&fl->commit_wanted);
-  }
-  if (bufs_nr_dirty (fl->bs, BUF_META) > 0 || ring_used (fl) > 0) {
-    fl->want_cycle = true;
-    cond_broadcast (&fl->cycle_wanted);
-  }
-}
-
-static int
-wait_enter (struct flush *fl, unsigned nr_nodes)
-{
-  bool entered = false;
-
-  atomic_fetch_add (&fl->nr_waiting, 1);
-  /* For a moment we were inside: somebody may have gone to wait for that. */
-  gate_look (fl);
-  while (!entered && !flush_failed (fl)) {
-    if (!atomic_load (&fl->closed))
-      want_room (fl);
-    LOCK_SCOPE (&fl->gate_lock);
-    /* Who makes room, or fails the store, broadcasts under the lock. */
-    entered = try_enter (fl, nr_nodes);
-    if (!entered && !flush_failed (fl))
-      cond_wait (&fl->gate_changed, &fl->gate_lock);
-  }
-  atomic_fetch_sub (&fl->nr_waiting, 1);
-  return entered ? 0 : EIO;
-}
-
-int
-change_begin (struct flush *fl, unsigned nr_nodes, struct change *ch)
-{
-  assert (nr_nodes <= CHANGE_NODES_MAX);
-  ch->lsn = 0;
-  ch->quiet = false;
-  ch->nr_nodes = nr_nodes;
-  if (flush_failed (fl))
-    return EIO;
-  return try_enter (fl, nr_nodes) ? 0 : wait_enter (fl, nr_nodes);
-}
-
-void
-change_begin_cut (struct flush *fl, struct change *ch)
-{
-  ch->lsn = 0;
-  ch->quiet = false;
-  ch->nr_nodes = 0;
-  if (cycle_is_full (fl))
-    cycle_write_early (fl);
-  else if (fl->started && undo_is_half (fl))
-    (void) flush_written (fl, flush_tail (fl));
-  else if (undo_is_half (fl))
-    (void) commit_pass_alone (fl, true, false);
-  atomic_fetch_add (&fl->inside, one_inside (0));
-}
-
-bool
-cycle_is_wanted (struct flush *fl)
-{
-  return bufs_nr_dirty (fl->bs, BUF_META) * 4 >=
-             bufs_dirty_max (fl->bs, BUF_META) * 3 ||
-         ring_used (fl) * 4 >= fl->ring_blocks * 3;
-}
-
-void
-change_end (struct flush *fl, struct change *ch)
-{
-  atomic_fetch_sub (&fl->inside, one_inside (ch->nr_nodes));
-  if (atomic_load (&fl->closed) || atomic_load (&fl->nr_waiting) > 0) {
-    LOCK_SCOPE (&fl->gate_lock);
-    cond_broadcast (&fl->gate_changed);
-  }
-  if (cycle_is_wanted (fl) && !atomic_exchange (&fl->asked, true)) {
-    LOCK_SCOPE (&fl->want_lock);
-    cond_broadcast (&fl->cycle_wanted);
-  }
-}
-
-void
-gate_close (struct flush *fl)
-{
-  if (SABOTAGE (no_gate))
-    return;
-  LOCK_SCOPE (&fl->gate_lock);
-  atomic_store (&fl->closed, true);
-  while ((uint32_t) atomic_load (&fl->inside) > 0)
-    cond_wait (&fl->gate_changed, &fl->gate_lock);
-}
-
-void
-gate_open (struct flush *fl)
-{
-  LOCK_SCOPE (&fl->gate_lock);
-  atomic_store (&fl->closed, false);
-  cond_broadcast (&fl->gate_changed);
-}
 
 /* ---- changing a node ---- */
 
