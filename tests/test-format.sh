@@ -86,8 +86,35 @@ no_format 1 'x: .*bytes' x --size 64K
 ok 'nothing is left' test ! -e x
 no_format 1 'x: .*ring.*at least 524288' x --size 8M --ring 64K
 ok 'nothing is left' test ! -e x
-no_format 1 'x: .*too few .at least 8.*or a smaller ring' x --size 8M --ring 8M
+no_format 1 'x: .*too few .at least 8.*or a ring of at most 8[0-9]{6}.$' \
+  x --size 8M --ring 8M
 ok 'nothing is left' test ! -e x
+no_format 1 'x: a ring of 9223372036854775807 bytes is larger than any volume' \
+  x --size 8M --ring 9223372036854775807
+ok 'nothing is left' test ! -e x
+
+# a small first volume beside large ones: what is told is enough, and no less
+truncate -s 2M root
+truncate -s 4T large
+no_format 1 'root: has 2097152 bytes.*at least 1[0-9]{9}, for the log of' \
+  root large --sparse
+truncate -s 32G large
+no_format 1 'root: has 2097152 bytes.*few .at least [0-9]+, for the log of' \
+  root large --sparse
+least=${err##*at least } least=${least%%,*}
+no_format 1 'root: a ring of 1048576 .*at least [0-9]+: make the ring larger' \
+  root large --sparse --ring 1M
+ring=${err##*at least } ring=${ring%%:*}
+no_format 1 "root: has 2097152 bytes.*at least $least, for the log of" \
+  root large --sparse --ring "$ring"
+truncate -s $((least - 4096)) root
+no_format 1 "at least $least, for the log of" root large --sparse
+is 'nothing is written' "$(tr -d '\0' <root | wc -c)" 0
+truncate -s "$least" root
+format root large --sparse
+is 'as large as was told: status' "$status" 0
+ok 'as large as was told' good root large
+rm -f root large
 no_format 1 'a: is there already, and has 64.0M' x a --size 8M
 ok 'nothing is left' test ! -e x
 no_format 1 'x: is given twice' x ./x --size 8M

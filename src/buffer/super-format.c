@@ -30,6 +30,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -47,6 +48,7 @@
 struct format {
   const struct super_format *config;
   struct disk_super root; /* before its slots are written: sequence 0 */
+  uint64_t peers_nodes;   /* of the free maps of all volumes but the root */
   uint64_t done_bytes, all_bytes;
   /* Blocks gathered for one write. */
   uint8_t *buf; /* WRITE_BLOCKS */
@@ -123,53 +125,112 @@ wipe_blocks (uint64_t nr_blocks)
   return min_u64 (nr_blocks, WRITE_BLOCKS);
 }
 
-/* A ring of so many blocks: 0 if the configuration's is no good, told. */
+/* The smallest ring for free maps of so many nodes. */
+static uint64_t
+ring_need (uint64_t nr_nodes)
+{
+  return max_u64 (SUPER_RING_BLOCKS_MIN, SUPER_RING_FREEMAP * nr_nodes);
+}
+
+/* The ring's blocks; 0: the configuration's is too small, told.  What is not
+ * given is never too small: more than half of the root if it must.
+ */
 static uint64_t
 plan_ring (const struct format *f, uint64_t nr_nodes)
 {
-  const char *name = f->config->volumes[0]->name;
-  uint64_t need =
-      max_u64 (SUPER_RING_BLOCKS_MIN, SUPER_RING_FREEMAP * nr_nodes);
-  uint64_t bytes = f->config->ring_bytes;
+  const struct volume *v = f->config->volumes[0];
+  uint64_t need = ring_need (nr_nodes), bytes = f->config->ring_bytes;
 
   if (bytes == 0) {
-    bytes = f->config->volumes[0]->size_bytes >> RING_SHIFT_DEFAULT;
-    bytes = min_u64 (max_u64 (bytes, RING_BYTES_LOW), RING_BYTES_HIGH);
-    bytes = min_u64 (max_u64 (bytes, need * DISK_BLOCK_BYTES),
-                     max_u64 (f->config->volumes[0]->size_bytes / 2,
-                              SUPER_RING_BLOCKS_MIN * DISK_BLOCK_BYTES));
+    bytes =
+        min_u64 (max_u64 (v->size_bytes >> RING_SHIFT_DEFAULT, RING_BYTES_LOW),
+                 min_u64 (RING_BYTES_HIGH, v->size_bytes / 2));
+    return max_u64 (bytes / DISK_BLOCK_BYTES, need);
   }
   if (bytes / DISK_BLOCK_BYTES >= need)
     return bytes / DISK_BLOCK_BYTES;
   log_write (LOG_ERROR,
              "%s: a ring of %" PRIu64 " bytes is too small for volumes of this "
-             "size (at least %" PRIu64 ": make the ring, or the first volume, "
-             "larger)",
-             name, bytes, need * DISK_BLOCK_BYTES);
+             "size (at least %" PRIu64 ": make the ring larger)",
+             v->name, bytes, need * DISK_BLOCK_BYTES);
   return 0;
+}
+
+/* Format puts so many blocks on a volume of nr_blocks: those that it has then
+ * to have.
+ */
+static uint64_t
+size_need (const struct format *f, unsigned volume, uint64_t nr_blocks)
+{
+  uint64_t ring = f->config->ring_bytes / DISK_BLOCK_BYTES, nr;
+  uint64_t rest = 2 * SUPER_FIRST + SUPER_REST_BLOCKS_MIN;
+  uint32_t height;
+
+  super_freemap_size (nr_blocks, &nr, &height);
+  if (volume > 0)
+    return rest + nr;
+  return rest + nr + max_u64 (ring, ring_need (f->peers_nodes + nr));
+}
+
+/* The least that is enough; a larger volume has a larger free map, too. */
+static uint64_t
+size_least (const struct format *f, unsigned volume)
+{
+  uint64_t nr = 0, need = size_need (f, volume, 0);
+
+  while (nr < need) {
+    nr = need;
+    need = size_need (f, volume, nr);
+  }
+  return nr;
+}
+
+/* What else than a larger volume may help, or why it must be so large. */
+static void
+tell_few (const struct format *f, unsigned volume, uint64_t need)
+{
+  const struct volume *v = f->config->volumes[volume];
+  uint64_t ring = f->config->ring_bytes / DISK_BLOCK_BYTES;
+  uint64_t nr_nodes = f->peers_nodes + f->root.members[0].freemap_blocks;
+  uint64_t other = blocks_of (f, volume);
+  char more[128] = "";
+
+  other -= min_u64 (other, 2 * SUPER_FIRST + SUPER_REST_BLOCKS_MIN +
+                               f->root.members[0].freemap_blocks);
+  if (volume == 0 && ring > other && other >= ring_need (nr_nodes))
+    snprintf (more, sizeof more, ", or a ring of at most %" PRIu64,
+              other * DISK_BLOCK_BYTES);
+  else if (volume == 0 && ring_need (nr_nodes) > SUPER_RING_BLOCKS_MIN)
+    snprintf (more, sizeof more, ", for the log of volumes as large as these");
+  log_write (LOG_ERROR,
+             "%s: has %" PRIu64 " bytes, which are too few (at least %" PRIu64
+             "%s)",
+             v->name, v->size_bytes, need * DISK_BLOCK_BYTES, more);
 }
 
 /* Is there room for all that format puts on a volume, and some more? */
 static int
-size_error (const struct format *f, unsigned volume, uint64_t used)
+size_error (const struct format *f, unsigned volume)
 {
   const struct volume *v = f->config->volumes[volume];
-  uint64_t need = used + SUPER_FIRST + SUPER_REST_BLOCKS_MIN;
+  uint64_t need = size_least (f, volume);
 
   if (blocks_of (f, volume) > BLKNO_PLACE_MAX + 1) {
     log_write (LOG_ERROR, "%s: is too large (at most %" PRIu64 " bytes)",
                v->name, (BLKNO_PLACE_MAX + 1) * DISK_BLOCK_BYTES);
     return EINVAL;
   }
-  if (used > BLKNO_PLACE_MAX || blocks_of (f, volume) < need) {
+  if (volume == 0 && need > BLKNO_PLACE_MAX + 1) {
     log_write (LOG_ERROR,
-               "%s: has %" PRIu64 " bytes, which are too few (at least %" PRIu64
-               "%s)",
-               v->name, v->size_bytes, need * DISK_BLOCK_BYTES,
-               volume == 0 ? ", or a smaller ring" : "");
+               "%s: a ring of %" PRIu64 " bytes is larger than any volume "
+               "(make it smaller)",
+               v->name, f->config->ring_bytes);
     return EINVAL;
   }
-  return 0;
+  if (blocks_of (f, volume) >= need)
+    return 0;
+  tell_few (f, volume, need);
+  return EINVAL;
 }
 
 static void
@@ -195,7 +256,6 @@ plan (struct format *f)
 {
   struct disk_super *p = &f->root;
   uint64_t nr_nodes = 0;
-  int err = 0;
 
   plan_root (f);
   for (unsigned i = 0; i < p->nr_volumes; i++) {
@@ -204,24 +264,28 @@ plan (struct format *f)
     m->nr_blocks = blocks_of (f, i);
     super_freemap_size (m->nr_blocks, &m->freemap_blocks, &m->freemap_height);
     nr_nodes += m->freemap_blocks;
+    f->peers_nodes += i > 0 ? m->freemap_blocks : 0;
     f->all_bytes += 2 * wipe_blocks (m->nr_blocks) * DISK_BLOCK_BYTES;
   }
   p->ring_first = SUPER_FIRST;
   p->ring_blocks = plan_ring (f, nr_nodes);
   if (p->ring_blocks == 0)
     return EINVAL;
-  for (unsigned i = 0; i < p->nr_volumes && err == 0; i++) {
+  for (unsigned i = 0; i < p->nr_volumes; i++) {
     struct disk_member *m = &p->members[i];
     uint64_t last;
+    int err;
 
+    err = size_error (f, i);
+    if (err != 0)
+      return err;
     m->freemap_first = SUPER_FIRST + (i == 0 ? p->ring_blocks : 0);
     last = m->freemap_first + m->freemap_blocks - 1;
     m->freemap =
         (struct disk_pointer){ .blk = blkno_make (i, last), .cycle = p->cycle };
-    err = size_error (f, i, last + 1);
   }
   f->all_bytes += (p->ring_blocks + nr_nodes) * DISK_BLOCK_BYTES;
-  return err;
+  return 0;
 }
 
 /* ---- the free map ---- */

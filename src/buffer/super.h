@@ -100,7 +100,7 @@ struct super_format {
   struct volume *const *volumes; /* in their order; 0 is the root */
   unsigned nr_volumes;
   uint64_t ring_bytes; /* 0: 1/256 of the root, 32 MiB to 1 GiB, but at most
-                        * half of it; more if the free map is that large */
+                        * half of it; more if the free maps are that large */
   /* Told as log area and free map are written; may be NULL. */
   void (*progress) (void *arg, uint64_t done_bytes, uint64_t all_bytes);
   void *arg;
@@ -110,7 +110,8 @@ struct super_format {
  * of each wiped, log area written with zeros, free map, an empty object table,
  * all slots; durable on return.  The root's slots go first and come back last,
  * so that an interrupted format is no store.  EINVAL: too small (told with the
- * size that is needed), or a ring that is.  ENOSPC, EIO, ENOMEM.  Blocks: yes.
+ * least size that is enough), or a ring that is.  ENOSPC, EIO, ENOMEM.  Blocks:
+ * yes.
  */
 extern int super_format (const struct super_format *config,
                          uint8_t uuid[DISK_UUID_BYTES]);

@@ -40,7 +40,6 @@ test_rings (void **state)
     { 16 * GIB, UINT64_C (140) * 8 * 4096, UINT64_C (140) * 8 * 4096 },
     { 16 * GIB, UINT64_C (140) * 8 * 4096 - 1, 0 },
     { MIB, 4 * MIB, 0 },
-    { MIB, UINT64_MAX, 0 },
   };
 
   UNUSED (state);
@@ -77,7 +76,7 @@ test_least (void **state)
       check_fresh (&rig);
     if (i == 1)
       assert_int_equal (test_log_has ("va: has 671744 bytes, which are too few "
-                                      "(at least 675840, or a smaller ring)"),
+                                      "(at least 675840)"),
                         1);
     if (i == 2)
       assert_int_equal (test_log_has ("vb: has 147456 bytes, which are too few "
@@ -113,34 +112,183 @@ test_large_peers (void **state)
                          rig.s.root.members[1].freemap_blocks));
 }
 
+/* A ring that no volume has room for, and the largest that this one has. */
+static void
+test_large_rings (void **state)
+{
+  static const uint64_t rings[] = { UINT64_MAX, UINT64_C (1) << 62 };
+  static const uint64_t size = MIB;
+
+  UNUSED (state);
+  for (unsigned i = 0; i < 2; i++) {
+    rig_open (&rig, 1, &size);
+    rig.format.ring_bytes = rings[i];
+    assert_int_equal (super_format (&rig.format, rig.uuid), EINVAL);
+    assert_int_equal (test_log_has ("larger than any volume (make it smaller)"),
+                      1);
+    rig_close (&rig);
+  }
+  rig_open (&rig, 1, &size);
+  rig.format.ring_bytes = 220 * 4096;
+  assert_int_equal (super_format (&rig.format, rig.uuid), EINVAL);
+  assert_int_equal (
+      test_log_has ("va: has 1048576 bytes, which are too few (at "
+                    "least 1052672, or a ring of at most 897024)"),
+      1);
+  rig.format.ring_bytes = 897024;
+  assert_int_equal (super_format (&rig.format, rig.uuid), 0);
+  check_fresh (&rig);
+}
+
+/* Nodes of a volume's free map. */
+static uint64_t
+nodes_of (uint64_t bytes)
+{
+  uint64_t nr = (bytes / 4096 + 30719) / 30720, all = nr;
+
+  while (nr > 1) {
+    nr = (nr + 127) / 128;
+    all += nr;
+  }
+  return all;
+}
+
+/* The ring's least blocks, by docs/format.md. */
+static uint64_t
+ring_least (unsigned nr, const uint64_t *sizes)
+{
+  uint64_t nodes = 0;
+
+  for (unsigned i = 0; i < nr; i++)
+    nodes += nodes_of (sizes[i]);
+  return max_u64 (128, 8 * nodes);
+}
+
+/* Two slots, ring, free map, 32 blocks, two slots. */
+static bool
+root_fits (unsigned nr, const uint64_t *sizes, uint64_t ring_bytes)
+{
+  uint64_t ring = max_u64 (ring_bytes / 4096, ring_least (nr, sizes));
+
+  return sizes[0] / 4096 >= ring + nodes_of (sizes[0]) + 36;
+}
+
+/* The number behind these words in what was told last. */
+static uint64_t
+told (const char *words)
+{
+  for (int i = 0; i < LOG_KEPT; i++) {
+    const char *at = strstr (test_log[i], words);
+
+    if (at != NULL)
+      return strtoull (at + strlen (words), NULL, 10);
+  }
+  fail_msg ("nothing says '%s'", words);
+  return 0;
+}
+
+/* Is it refused if it must, and does what is told then lead to a store? */
+static void
+format_sizes (unsigned nr, uint64_t *sizes, uint64_t ring, unsigned seen[3])
+{
+  uint64_t least = ring_least (nr, sizes);
+  struct volume *v[RIG_VOLUMES];
+
+  rig_open (&rig, nr, sizes);
+  rig.format.ring_bytes = ring;
+  if (ring != 0 && ring / 4096 < least) {
+    assert_int_equal (super_format (&rig.format, rig.uuid), EINVAL);
+    ring = told ("va: a ring of ");
+    assert_int_equal (ring, rig.format.ring_bytes);
+    ring = told ("too small for volumes of this size (at least ");
+    assert_int_equal (ring, least * 4096);
+    rig.format.ring_bytes = ring;
+    seen[1]++;
+  }
+  if (!root_fits (nr, sizes, ring)) {
+    test_log_forget ();
+    assert_int_equal (super_format (&rig.format, rig.uuid), EINVAL);
+    assert_int_equal (told ("va: has "), sizes[0]);
+    sizes[0] = told ("which are too few (at least ");
+    assert_true (root_fits (nr, sizes, ring));
+    sizes[0] -= 4096;
+    assert_false (root_fits (nr, sizes, ring));
+    sizes[0] += 4096;
+    rig_close (&rig);
+    rig_open (&rig, nr, sizes);
+    /* A larger root may have a larger free map, and that a larger ring. */
+    if (ring != 0)
+      ring = max_u64 (ring, 4096 * ring_least (nr, sizes));
+    rig.format.ring_bytes = ring;
+    seen[2]++;
+  }
+  assert_int_equal (super_format (&rig.format, rig.uuid), 0);
+  check_fresh (&rig);
+  for (unsigned i = 0; i < nr; i++)
+    v[(i + sizes[0] / 4096) % nr] = rig.v[i];
+  assert_int_equal (supers_read (v, nr, &rig.s), 0);
+  assert_memory_equal (v, rig.v, nr * sizeof v[0]);
+  rig_close (&rig);
+  seen[0]++;
+}
+
 static void
 test_random_sizes (void **state)
 {
   uint64_t seed = test_seed ();
+  unsigned seen[3] = { 0, 0, 0 };
 
   UNUSED (state);
   for (unsigned n = 0; n < 60; n++) {
     unsigned nr = 1 + test_random (&seed) % RIG_VOLUMES;
-    uint64_t sizes[RIG_VOLUMES];
-    struct volume *v[RIG_VOLUMES];
+    uint64_t sizes[RIG_VOLUMES], ring = 0;
 
     for (unsigned i = 0; i < nr; i++) {
       sizes[i] = MIB + (test_random (&seed) % GIB >> test_random (&seed) % 10);
+      sizes[i] &= ~(uint64_t) 4095;
       if (n % 10 == 0)
         sizes[i] *= 16; /* two levels */
     }
-    rig_open (&rig, nr, sizes);
-    rig.format.ring_bytes = n % 2 == 0 ? 0 : 8 * MIB;
-    if (n % 2 == 1 && sizes[0] < 10 * MIB)
-      rig.format.ring_bytes = MIB / 2;
-    assert_int_equal (super_format (&rig.format, rig.uuid), 0);
-    check_fresh (&rig);
-    for (unsigned i = 0; i < nr; i++)
-      v[(i + n) % nr] = rig.v[i];
-    assert_int_equal (supers_read (v, nr, &rig.s), 0);
-    assert_memory_equal (v, rig.v, nr * sizeof v[0]);
-    rig_close (&rig);
+    if (n % 2 == 1)
+      ring = sizes[0] < 10 * MIB ? MIB / 2 : 8 * MIB;
+    format_sizes (nr, sizes, ring, seen);
   }
+  print_message ("%u stores; refused: %u rings, %u roots\n", seen[0], seen[1],
+                 seen[2]);
+}
+
+/* Small roots beside large volumes: each remedy that is told is good, also
+ * where a larger root's own free map makes the ring larger.
+ */
+static void
+test_small_roots (void **state)
+{
+  static const uint64_t cases[][4] = {
+    { MIB, GIB, GIB, GIB },
+    { MIB, GIB, 16 * GIB, 0 },
+    { 2 * MIB, GIB, GIB, GIB },
+    { 16 * MIB, 64 * GIB, 0, 0 },
+    { 16 * MIB, 4 * GIB, 64 * GIB, 64 * GIB },
+#ifndef __SANITIZE_THREAD__
+    { 16 * MIB, 256 * GIB, 256 * GIB, 0 }, /* then it has two leaves */
+#endif
+  };
+  const unsigned nr_cases = sizeof cases / sizeof cases[0];
+  unsigned seen[3] = { 0, 0, 0 };
+
+  UNUSED (state);
+  for (unsigned i = 0; i < 2 * nr_cases; i++) {
+    uint64_t sizes[RIG_VOLUMES];
+    unsigned nr = 0;
+
+    memcpy (sizes, cases[i / 2], sizeof sizes);
+    while (nr < RIG_VOLUMES && sizes[nr] != 0)
+      nr++;
+    format_sizes (nr, sizes, i % 2 == 0 ? 0 : MIB / 2, seen);
+  }
+  assert_int_equal (seen[0], 2 * nr_cases);
+  assert_int_equal (seen[1], nr_cases);
+  assert_int_equal (seen[2], 2 * nr_cases - 2);
 }
 
 /* ---- over other things ---- */
@@ -308,9 +456,10 @@ int
 main (void)
 {
   const struct CMUnitTest tests[] = {
-    TEST (test_rings),        TEST (test_least),        TEST (test_large_peers),
-    TEST (test_random_sizes), TEST (test_over_garbage), TEST (test_twice),
-    TEST (test_interrupted),  TEST (test_progress),
+    TEST (test_rings),        TEST (test_least),       TEST (test_large_peers),
+    TEST (test_random_sizes), TEST (test_small_roots), TEST (test_large_rings),
+    TEST (test_over_garbage), TEST (test_twice),       TEST (test_interrupted),
+    TEST (test_progress),
   };
 
   return cmocka_run_group_tests_name ("super-format", tests, test_begin,
