@@ -25,8 +25,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "env.h"
 #include "rng.h"
 #include "sim.h"
+#include "task.h"
 
 /* ---- blocks ---- */
 
@@ -341,6 +343,16 @@ older_block (const struct disk *d, unsigned i)
   return image_get (&r->fault->start[d->number], i);
 }
 
+/* One read in four hangs for up to half a second: what it reads must stay. */
+static void
+take_long (const struct record *r)
+{
+  uint64_t n = rng_mix (r->slow ^ r->nr_io);
+
+  if (r->slow != 0 && n % 4 == 0)
+    task_sleep (NS_PER_MS * ((n >> 8) % 500));
+}
+
 static int
 read_blocks (struct disk *d, struct vio *io)
 {
@@ -349,6 +361,7 @@ read_blocks (struct disk *d, struct vio *io)
   int err;
   enum media_way way = next_way (d, MEDIA_READ, first, nr, &err);
 
+  take_long (d->record);
   if (err != 0)
     return err;
   for (unsigned i = 0; i < nr; i++)

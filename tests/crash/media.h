@@ -83,6 +83,7 @@ struct record {
   unsigned max_writes, max_flushes, max_blocks;
   uint64_t nr_io;            /* transfers and flushes */
   struct media_fault *fault; /* NULL: none */
+  uint64_t slow;             /* not 0: reads take long, some by this seed */
   bool changed_under_way;    /* a buffer changed while it was being written */
   /* Called before the clock moves; may be NULL. */
   void (*before_event) (void *arg);
