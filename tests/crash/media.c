@@ -393,13 +393,13 @@ land (struct disk *d, const struct rec_write *w, enum media_way way)
 }
 
 static int
-write_blocks (struct disk *d, struct vio *io)
+write_blocks (struct disk *d, const struct vio *io, enum media_op op)
 {
   struct record *r = d->record;
   unsigned nr = record_write (r, d->number, io);
   const struct rec_write *w = &r->writes[nr];
   int err;
-  enum media_way way = next_way (d, MEDIA_WRITE, w->first, w->nr, &err);
+  enum media_way way = next_way (d, op, w->first, w->nr, &err);
 
   sim_note (nr << 8 | d->number);
   sim_point (SIM_POINT_IO);
@@ -419,7 +419,8 @@ disk_start (struct volume *v, struct vbatch *batch, struct vio *io)
 
   (void) batch;
   sim_point (SIM_POINT_IO);
-  io->error = io->op == VIO_READ ? read_blocks (d, io) : write_blocks (d, io);
+  io->error = io->op == VIO_READ ? read_blocks (d, io)
+                                 : write_blocks (d, io, MEDIA_WRITE);
   io->done = io->error == 0 ? io->bytes : 0;
   sim_point (SIM_POINT_IO);
 }
@@ -493,14 +494,19 @@ disk_flush (struct volume *v)
   return err;
 }
 
-/* It is not sparse, so nobody asks. */
+/* What is given back becomes zeros, at once or when the machine has crashed;
+ * or it stays, as a write that has not come to the medium.
+ */
 static int
 disk_trim (struct volume *v, uint64_t off, uint64_t bytes)
 {
-  (void) v;
-  (void) off;
-  (void) bytes;
-  return EOPNOTSUPP;
+  struct vio io = { .off = off, .bytes = bytes };
+  int err;
+
+  io.buf = must (calloc (1, bytes));
+  err = write_blocks (disk_of (v), &io, MEDIA_TRIM);
+  free (io.buf);
+  return err;
 }
 
 static void
@@ -530,6 +536,7 @@ media_open (struct image *im, unsigned number, struct record *r,
   d->v.size_bytes = (uint64_t) im->nr << PAGE_SHIFT;
   d->v.align = 1;
   d->v.checked = true;
+  d->v.sparse = number == 1;
   d->image = im;
   d->record = r;
   d->number = number;

@@ -58,6 +58,7 @@ struct media_fault;
 enum media_op {
   MEDIA_READ,
   MEDIA_WRITE,
+  MEDIA_TRIM,
   MEDIA_SYNC
 };
 
@@ -159,8 +160,10 @@ record_event (struct record *r)
 /* ---- a volume ---- */
 
 /* Over an image that stays the caller's and is changed in place (as a process
- * sees it: what was written is there).  Each read, write and flush is a point
- * of the simulator; writes and flushes go into the record.
+ * sees it: what was written is there).  Each read, write, trim and flush is a
+ * point of the simulator; writes, trims and flushes go into the record.  Number
+ * 1 is sparse: what is freed there is given back, and a trim is a write of
+ * zeros.
  */
 extern int media_open (struct image *im, unsigned number, struct record *r,
                        struct volume **vp);
