@@ -162,10 +162,6 @@ test_model_read (void **state)
   h.op[0].reply = 40;
   assert_string_equal (page0_read (35), "1.1,2.0,2.1");
   assert_string_equal (page0_read (45), "1.1,2.1");
-  h.op[1].begin = 41; /* one after the other */
-  h.op[1].reply = 50;
-  assert_string_equal (page0_read (45), "1.1,2.1");
-  assert_string_equal (page0_read (55), "2.1");
 }
 
 static void
