@@ -54,7 +54,8 @@
   X (same_slot, "superblock slots take turns")                                 \
   X (super_unflushed, "a superblock is flushed before it counts")              \
   X (no_mend, "a log block that was being filled is made whole")               \
-  X (park_no_unit, "a parked block keeps its unit")
+  X (park_no_unit, "a parked block keeps its unit")                            \
+  X (forget_pins, "a block that is being read stays what it is")
 
 #ifdef FARPAGE_SABOTAGE
 #define SABOTAGE_ENUM(name, rule) SABOTAGE_##name,

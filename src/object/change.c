@@ -45,6 +45,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "sabotage.h"
+
 /* ---- the bracket ---- */
 
 void
@@ -338,7 +340,7 @@ left_the_map (struct freed *freed, const struct swmeta_run *run, bool charges)
     return;
   }
   atomic_fetch_sub (&o->nr_mapped, run->nr_pages);
-  if (freed->shard->pins == NULL) {
+  if (freed->shard->pins == NULL || SABOTAGE (forget_pins)) {
     freed_blocks (freed, &(struct space_run){ blk, run->nr_pages });
     return;
   }

@@ -2,12 +2,20 @@
 /* The ledger; see ledger.h.  long.c keeps one while it works, cuts.c makes one
  * for any moment of a run that is over.
  *
+ * Requests of several clients at once begin with a page that is what live says:
+ * what came before them was over.  After a crash it is
+ *   - what they leave of that (model.c), or
+ *   - if none of them is there, and none must be, what durable said before.
+ * A flush among them that went well makes sure all that came before them.
+ *
  * Pages that are not in it are zeros; a trim of such a page says nothing new.
  */
 
 #include <config.h>
 
 #include "ledger.h"
+
+#include <string.h>
 
 #define VERSIONS (MODEL_VERSIONS - 2)
 
@@ -81,6 +89,46 @@ note_change (struct ledger *l, const struct done_op *o, enum ledger_how how)
   for (unsigned i = 0; i < l->live.nr_pages; i++)
     if (touches (o, &l->live.page[i]))
       note_page (l, o, l->live.page[i].pgno, how);
+}
+
+/* ---- several clients ---- */
+
+/* Is p sure to be what these leave, or what live was before them? */
+static bool
+is_sure (const struct history *h, const struct expect_page *p, uint64_t at)
+{
+  for (unsigned i = 0; i < h->nr; i++) {
+    const struct done_op *o = &h->op[i];
+
+    if (o->error == 0 && o->reply < at &&
+        (o->op.kind == OP_FLUSH ||
+         ((o->op.fua || h->strict) && touches (o, p))))
+      return true;
+  }
+  return false;
+}
+
+void
+ledger_note_together (struct ledger *l, const struct done_op *ops, unsigned nr,
+                      uint64_t at)
+{
+  static struct history h;
+  static struct expect found;
+
+  h = (struct history){ .strict = l->strict, .start = l->live, .nr = nr };
+  memcpy (h.op, ops, nr * sizeof *ops);
+  model_crash (&h, CRASH_MACHINE, at, &found);
+  for (unsigned i = 0; i < found.nr_pages; i++) {
+    const struct expect_page *p = &found.page[i];
+    struct expect_page *durable = expect_page (&l->durable, p->name, p->pgno);
+
+    if (is_sure (&h, p, at))
+      *durable = *p;
+    else
+      for (unsigned j = 0; j < p->nr; j++)
+        add_version (durable, &p->is[j]);
+  }
+  model_crash (&h, CRASH_PROCESS, at, &l->live);
 }
 
 /* ---- names ---- */

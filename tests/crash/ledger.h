@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* What a store may hold, for long runs of one client: the contract without
- * model.h's orders, for there is none but one after the other.
+/* What a store may hold, for long runs: the contract without model.h's orders,
+ * for there is none but one after the other; and between them requests of
+ * several clients, which are over before the next one begins.  Of those the
+ * model says what they may leave.
  *
  * live is what a read may give; durable what may be found after the machine
  * has crashed.  A change that failed, or was under way, may have been done: it
@@ -27,6 +29,11 @@ extern void ledger_begin (struct ledger *l, const struct expect *start,
 /* A write, trim, zero, flush, create or remove; others change nothing. */
 extern void ledger_note (struct ledger *l, const struct done_op *o,
                          enum ledger_how how);
+/* So many changes and flushes by several clients at once; as they are when the
+ * record's clock is `at`.  Of a page that they touch live has one version.
+ */
+extern void ledger_note_together (struct ledger *l, const struct done_op *ops,
+                                  unsigned nr, uint64_t at);
 /* A page may be so many things that a flush is due. */
 extern bool ledger_is_full (const struct ledger *l);
 

@@ -11,6 +11,7 @@
  *   leaves   whole leaves of a map are emptied, and are needed again
  *   churn    many pages over and over, and no flush: blocks come round
  *   names    an object is made, written and removed
+ *   together several clients at once (long-together.c)
  */
 
 #include <config.h>
@@ -18,14 +19,13 @@
 #include "long.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "task.h"
 
 #define PAGES_EACH 44u /* of each object that are used */
 #define LEAF_PAGES 256u
-#define CHURN_PAGE 300u /* of b, and CHURN_NR from there */
-#define CHURN_NR   20u
 #define EXTRA      2u /* the object that comes and goes */
 #define EXTRA_NR   8u
 
@@ -35,24 +35,31 @@ enum phase {
   PHASE_LEAVES,
   PHASE_CHURN,
   PHASE_NAMES,
+  PHASE_TOGETHER,
   PHASES
 };
 
 static int
 send_write (struct long_run *y, const struct done_op *o)
 {
-  static uint8_t buf[24 * PAGE_BYTES];
   uint32_t bytes = o->op.nr * SECTOR_BYTES;
+  uint8_t *buf = aligned_alloc (PAGE_BYTES, (bytes + PAGE_MASK) & ~PAGE_MASK);
+  int err;
 
+  if (buf == NULL)
+    abort ();
   for (uint32_t i = 0; i < o->op.nr; i++) {
     uint32_t sector = o->op.first + i;
     struct where at = { o->life, sector / PAGE_SECTORS };
 
     content_fill (o->token, &at, sector % PAGE_SECTORS, buf + i * SECTOR_BYTES);
   }
-  return y->subject->write (y->s, o->op.name, buf,
-                            (uint64_t) o->op.first * SECTOR_BYTES, bytes,
-                            o->op.fua);
+  err = y->subject->write (y->s, o->op.name, buf,
+                           (uint64_t) o->op.first * SECTOR_BYTES, bytes,
+                           o->op.fua);
+  memset (buf, 0xee, bytes); /* the reply is out: it is the client's again */
+  free (buf);
+  return err;
 }
 
 static int
@@ -96,8 +103,8 @@ long_judge (struct long_run *y, const char *what, int err, bool failed_before,
     long_wrong (y, "%s went well after the store had failed", what);
 }
 
-static void
-one_op (struct long_run *y, const struct op *op)
+void
+long_op (struct long_run *y, const struct op *op)
 {
   static const char *const what[OP_KINDS] = {
     [OP_WRITE] = "a write",  [OP_TRIM] = "a trim",
@@ -113,7 +120,8 @@ one_op (struct long_run *y, const struct op *op)
   *o = (struct done_op){ .op = *op,
                          .life = y->ledger.live.name[op->name].life,
                          .begin = record_event (&y->record),
-                         .reply = RECORD_NEVER };
+                         .reply = RECORD_NEVER,
+                         .group = y->group };
   if (op->kind == OP_WRITE)
     o->token = ++y->token;
   if (op->kind == OP_CREATE)
@@ -121,7 +129,8 @@ one_op (struct long_run *y, const struct op *op)
   o->error = send_op (y, o);
   o->reply = record_event (&y->record);
   long_judge (y, what[op->kind], o->error, failed_before, durable);
-  ledger_note (&y->ledger, o, o->error == 0 ? LEDGER_WELL : LEDGER_MAYBE);
+  if (y->group == 0)
+    ledger_note (&y->ledger, o, o->error == 0 ? LEDGER_WELL : LEDGER_MAYBE);
 }
 
 static uint32_t
@@ -135,7 +144,7 @@ flush (struct long_run *y)
 {
   struct op op = { .kind = OP_FLUSH, .name = below (y, 2) };
 
-  one_op (y, &op);
+  long_op (y, &op);
 }
 
 /* In a large object four pages to a leaf: more leaves and pages in all than
@@ -147,8 +156,8 @@ is_large (const struct long_run *y, unsigned name)
   return y->ledger.live.name[name].nr_pages > PAGES_EACH * LEAF_PAGES / 4;
 }
 
-static uint32_t
-place_of (const struct long_run *y, unsigned name, uint32_t page)
+uint32_t
+long_place (const struct long_run *y, unsigned name, uint32_t page)
 {
   if (is_large (y, name))
     return page / 4 * LEAF_PAGES + page % 4;
@@ -168,7 +177,7 @@ mixed_change (struct long_run *y)
                    .fua = below (y, 8) == 0 };
   uint32_t page = below (y, PAGES_EACH - 4);
 
-  op.first = place_of (y, op.name, page) * PAGE_SECTORS;
+  op.first = long_place (y, op.name, page) * PAGE_SECTORS;
   op.nr = PAGE_SECTORS * (1 + below (y, 4));
   if (below (y, 3) == 0) {
     op.first += 1 + below (y, 7);
@@ -179,7 +188,7 @@ mixed_change (struct long_run *y)
     op.first = CHURN_PAGE * PAGE_SECTORS;
     op.nr = CHURN_NR * PAGE_SECTORS;
   }
-  one_op (y, &op);
+  long_op (y, &op);
 }
 
 static void
@@ -203,9 +212,9 @@ hot (struct long_run *y)
 {
   struct op op = { .kind = OP_WRITE, .fua = true };
 
-  op.first = place_of (y, 0, below (y, 3)) * PAGE_SECTORS;
+  op.first = long_place (y, 0, below (y, 3)) * PAGE_SECTORS;
   op.nr = PAGE_SECTORS * (1 + below (y, 2));
-  one_op (y, &op);
+  long_op (y, &op);
 }
 
 /* A whole leaf goes, or is needed again. */
@@ -221,8 +230,8 @@ one_leaf (struct long_run *y)
   if (op.kind == OP_TRIM && is_large (y, 0))
     op.nr *= LEAF_PAGES;
   if (!is_large (y, 0))
-    op.first = place_of (y, 0, leaf) * PAGE_SECTORS;
-  one_op (y, &op);
+    op.first = long_place (y, 0, leaf) * PAGE_SECTORS;
+  long_op (y, &op);
 }
 
 /* So many that they go past the buffers. */
@@ -234,7 +243,7 @@ one_round (struct long_run *y)
                    .first = CHURN_PAGE * PAGE_SECTORS,
                    .nr = CHURN_NR * PAGE_SECTORS };
 
-  one_op (y, &op);
+  long_op (y, &op);
 }
 
 /* Leaves are given up, a cycle or none comes, and then all free blocks. */
@@ -281,24 +290,32 @@ names (struct long_run *y)
     op = (struct op){ .kind = OP_REMOVE, .name = EXTRA };
   else if (what == 3)
     op = (struct op){ .kind = OP_FLUSH, .name = EXTRA };
-  one_op (y, &op);
+  long_op (y, &op);
+}
+
+static void
+together (struct long_run *y)
+{
+  if (!long_together (y))
+    mixed (y);
 }
 
 static void
 next_phase (struct long_run *y)
 {
-  static const unsigned most[PHASES] = { [PHASE_MIXED] = 80,
-                                         [PHASE_HOT] = 200,
-                                         [PHASE_LEAVES] = 60,
-                                         [PHASE_CHURN] = 40,
-                                         [PHASE_NAMES] = 40 };
+  static const unsigned most[PHASES] = {
+    [PHASE_MIXED] = 80, [PHASE_HOT] = 200,  [PHASE_LEAVES] = 60,
+    [PHASE_CHURN] = 40, [PHASE_NAMES] = 40, [PHASE_TOGETHER] = 8
+  };
 
-  static const enum phase which[] = { PHASE_MIXED,  PHASE_HOT,   PHASE_HOT,
-                                      PHASE_CHURN,  PHASE_NAMES, PHASE_LEAVES,
-                                      PHASE_LEAVES, PHASE_LEAVES };
+  static const enum phase which[] = {
+    PHASE_MIXED,  PHASE_HOT,    PHASE_HOT,    PHASE_CHURN,    PHASE_NAMES,
+    PHASE_LEAVES, PHASE_LEAVES, PHASE_LEAVES, PHASE_TOGETHER, PHASE_TOGETHER
+  };
 
   y->phase = which[below (y, sizeof which / sizeof which[0])];
-  y->phase_left = 8 + below (y, most[y->phase]);
+  y->phase_left =
+      (y->phase == PHASE_TOGETHER ? 1 : 8) + below (y, most[y->phase]);
 }
 
 void
@@ -306,7 +323,7 @@ long_request (struct long_run *y)
 {
   static void (*const phases[PHASES]) (struct long_run * y) = {
     [PHASE_MIXED] = mixed, [PHASE_HOT] = hot,     [PHASE_LEAVES] = leaves,
-    [PHASE_CHURN] = churn, [PHASE_NAMES] = names,
+    [PHASE_CHURN] = churn, [PHASE_NAMES] = names, [PHASE_TOGETHER] = together,
   };
 
   y->nr_requests++;

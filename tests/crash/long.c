@@ -271,11 +271,17 @@ void
 long_ledger_at (const struct long_run *y, uint64_t at, struct ledger *l)
 {
   ledger_begin (l, &y->start, y->subject->strict);
-  for (unsigned i = 0; i < y->nr_ops && y->op[i].begin < at; i++) {
+  for (unsigned i = 0, nr; i < y->nr_ops && y->op[i].begin < at; i += nr) {
     const struct done_op *o = &y->op[i];
     bool well = o->error == 0 && o->reply < at;
 
-    ledger_note (l, o, well ? LEDGER_WELL : LEDGER_MAYBE);
+    for (nr = 1; o->group != 0 && i + nr < y->nr_ops; nr++)
+      if (o[nr].group != o->group)
+        break;
+    if (o->group != 0)
+      ledger_note_together (l, o, nr, at);
+    else
+      ledger_note (l, o, well ? LEDGER_WELL : LEDGER_MAYBE);
   }
 }
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* A long run: one client, 500 requests one after the other, in phases that
- * lean on one part of the store each; its ledger, and the look at what it has
- * left.  faults.c, cuts.c and starve.c are its callers.
+/* A long run: 500 requests one after the other, or by several clients at once
+ * for a while, in phases that lean on one part of the store each; its ledger,
+ * and the look at what it has left.  faults.c, cuts.c and starve.c are its
+ * callers.
  */
 
 #ifndef FARPAGE_CRASH_LONG_H
@@ -11,7 +12,8 @@
 #include "run.h"
 
 #define LONG_REQUESTS 500u
-#define LONG_OPS      LONG_REQUESTS /* a request is one, or less */
+#define LONG_TOGETHER 16u /* changes and flushes of several clients at once */
+#define LONG_OPS      (LONG_REQUESTS + LONG_TOGETHER)
 
 struct long_run {
   const struct subject *subject;
@@ -36,6 +38,7 @@ struct long_run {
   struct rng rng;
   uint16_t token, life;
   unsigned phase, phase_left;
+  unsigned group, nr_groups; /* several clients are at work; 0: one */
 };
 
 extern void long_begin (struct long_run *y, const struct subject *subject,
@@ -58,10 +61,21 @@ extern void long_look (struct long_run *y, unsigned nr, bool keeps,
 extern void long_ledger_at (const struct long_run *y, uint64_t at,
                             struct ledger *l);
 
-/* ---- between long.c and long-requests.c ---- */
+/* ---- between long.c, long-requests.c and long-together.c ---- */
 
 /* The next one. */
 extern void long_request (struct long_run *y);
+/* One request: done, judged and noted. */
+extern void long_op (struct long_run *y, const struct op *op);
+/* Several clients at once.  False: not now. */
+extern bool long_together (struct long_run *y);
+
+/* A large write of so many pages of object b, from there. */
+#define CHURN_PAGE 300u
+#define CHURN_NR   20u
+/* The place of the n-th page of an object that is used. */
+extern uint32_t long_place (const struct long_run *y, unsigned name,
+                            uint32_t n);
 /* It failed: was the fault there by then?  It went well: should it have? */
 extern void long_judge (struct long_run *y, const char *what, int err,
                         bool failed_before, bool durable);

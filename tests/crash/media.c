@@ -25,8 +25,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "env.h"
 #include "rng.h"
 #include "sim.h"
+#include "task.h"
 
 /* ---- blocks ---- */
 
@@ -341,6 +343,16 @@ older_block (const struct disk *d, unsigned i)
   return image_get (&r->fault->start[d->number], i);
 }
 
+/* One read in four hangs for up to half a second: what it reads must stay. */
+static void
+take_long (const struct record *r)
+{
+  uint64_t n = rng_mix (r->slow ^ r->nr_io);
+
+  if (r->slow != 0 && n % 4 == 0)
+    task_sleep (NS_PER_MS * ((n >> 8) % 500));
+}
+
 static int
 read_blocks (struct disk *d, struct vio *io)
 {
@@ -349,6 +361,7 @@ read_blocks (struct disk *d, struct vio *io)
   int err;
   enum media_way way = next_way (d, MEDIA_READ, first, nr, &err);
 
+  take_long (d->record);
   if (err != 0)
     return err;
   for (unsigned i = 0; i < nr; i++)
@@ -380,13 +393,13 @@ land (struct disk *d, const struct rec_write *w, enum media_way way)
 }
 
 static int
-write_blocks (struct disk *d, struct vio *io)
+write_blocks (struct disk *d, const struct vio *io, enum media_op op)
 {
   struct record *r = d->record;
   unsigned nr = record_write (r, d->number, io);
   const struct rec_write *w = &r->writes[nr];
   int err;
-  enum media_way way = next_way (d, MEDIA_WRITE, w->first, w->nr, &err);
+  enum media_way way = next_way (d, op, w->first, w->nr, &err);
 
   sim_note (nr << 8 | d->number);
   sim_point (SIM_POINT_IO);
@@ -406,7 +419,8 @@ disk_start (struct volume *v, struct vbatch *batch, struct vio *io)
 
   (void) batch;
   sim_point (SIM_POINT_IO);
-  io->error = io->op == VIO_READ ? read_blocks (d, io) : write_blocks (d, io);
+  io->error = io->op == VIO_READ ? read_blocks (d, io)
+                                 : write_blocks (d, io, MEDIA_WRITE);
   io->done = io->error == 0 ? io->bytes : 0;
   sim_point (SIM_POINT_IO);
 }
@@ -480,14 +494,19 @@ disk_flush (struct volume *v)
   return err;
 }
 
-/* It is not sparse, so nobody asks. */
+/* What is given back becomes zeros, at once or when the machine has crashed;
+ * or it stays, as a write that has not come to the medium.
+ */
 static int
 disk_trim (struct volume *v, uint64_t off, uint64_t bytes)
 {
-  (void) v;
-  (void) off;
-  (void) bytes;
-  return EOPNOTSUPP;
+  struct vio io = { .off = off, .bytes = bytes };
+  int err;
+
+  io.buf = must (calloc (1, bytes));
+  err = write_blocks (disk_of (v), &io, MEDIA_TRIM);
+  free (io.buf);
+  return err;
 }
 
 static void
@@ -517,6 +536,7 @@ media_open (struct image *im, unsigned number, struct record *r,
   d->v.size_bytes = (uint64_t) im->nr << PAGE_SHIFT;
   d->v.align = 1;
   d->v.checked = true;
+  d->v.sparse = number == 1;
   d->image = im;
   d->record = r;
   d->number = number;

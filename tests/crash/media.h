@@ -58,6 +58,7 @@ struct media_fault;
 enum media_op {
   MEDIA_READ,
   MEDIA_WRITE,
+  MEDIA_TRIM,
   MEDIA_SYNC
 };
 
@@ -83,6 +84,7 @@ struct record {
   unsigned max_writes, max_flushes, max_blocks;
   uint64_t nr_io;            /* transfers and flushes */
   struct media_fault *fault; /* NULL: none */
+  uint64_t slow;             /* not 0: reads take long, some by this seed */
   bool changed_under_way;    /* a buffer changed while it was being written */
   /* Called before the clock moves; may be NULL. */
   void (*before_event) (void *arg);
@@ -158,8 +160,10 @@ record_event (struct record *r)
 /* ---- a volume ---- */
 
 /* Over an image that stays the caller's and is changed in place (as a process
- * sees it: what was written is there).  Each read, write and flush is a point
- * of the simulator; writes and flushes go into the record.
+ * sees it: what was written is there).  Each read, write, trim and flush is a
+ * point of the simulator; writes, trims and flushes go into the record.  Number
+ * 1 is sparse: what is freed there is given back, and a trim is a write of
+ * zeros.
  */
 extern int media_open (struct image *im, unsigned number, struct record *r,
                        struct volume **vp);

@@ -17,6 +17,18 @@
  * A close that went well is a flush.  An operation that failed may have been
  * done, or not.
  *
+ * A read finds each page as it is on some such way at a place where all that
+ * was replied to before the read began is there, of what has begun when the
+ * read is over:
+ *
+ *   write 1  |--------------------|
+ *   write 2        |---|                 a page of the read is as before, 1,
+ *   read                |------|         2, 1 2 or 2 1; but 2 was over when it
+ *                                        began: so 2, 1 2 or 2 1
+ *
+ * Pages of one read are judged one by one.  A request that has failed may be
+ * on the way or not, but never after one that began when it was over.
+ *
  * So a page is old or new and never mixed, and never new with an older write
  * missing below.  Objects go the same way, one at a time: creating and
  * removing are durable when they are replied to.
@@ -240,9 +252,13 @@ may_follow (const struct walk *w, uint32_t done, unsigned i)
 {
   if (done >> i & 1)
     return false;
-  for (unsigned j = 0; j < w->nr; j++)
-    if (!(done >> j & 1) && w->op[j]->reply < w->op[i]->begin)
+  for (unsigned j = 0; j < w->nr; j++) {
+    if (done >> j & 1) {
+      if (w->op[i]->reply < w->op[j]->begin)
+        return false;
+    } else if (w->op[j]->error == 0 && w->op[j]->reply < w->op[i]->begin)
       return false;
+  }
   return true;
 }
 

@@ -74,6 +74,7 @@ struct done_op {
   uint16_t life;         /* of the object, or the one it made */
   uint64_t begin, reply; /* on the record's clock; RECORD_NEVER: not yet */
   int error;
+  unsigned group; /* of a long run: those with one number went together */
 };
 
 struct history {

@@ -18,6 +18,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 
+#include "ledger.h"
 #include "sim.h"
 
 static uint64_t seed = 1;
@@ -56,17 +57,13 @@ fresh (void)
   h.start.name[0] = (struct expect_name){ 1, false, 100 };
 }
 
-/* The first sectors' tokens that page 0 may have at a crash: "0,1,2". */
+/* The first two sectors' tokens that a page may have: "0.0,1.1". */
 static const char *
-page0 (enum crash_kind kind, uint64_t at)
+versions (const struct expect_page *p)
 {
   static char text[256];
-  struct expect e;
-  const struct expect_page *p;
   bool has[100] = { false };
 
-  model_crash (&h, kind, at, &e);
-  p = expect_find (&e, 0, 0);
   text[0] = '\0';
   for (unsigned i = 0; p != NULL && i < p->nr; i++)
     has[p->is[i].token[0] * 10 + p->is[i].token[1]] = true;
@@ -75,6 +72,25 @@ page0 (enum crash_kind kind, uint64_t at)
       sprintf (text + strlen (text), "%s%u.%u", text[0] != '\0' ? "," : "",
                i / 10, i % 10);
   return text;
+}
+
+static const char *
+page0 (enum crash_kind kind, uint64_t at)
+{
+  static struct expect e;
+
+  model_crash (&h, kind, at, &e);
+  return versions (expect_find (&e, 0, 0));
+}
+
+/* At a read that is over now. */
+static const char *
+page0_read (uint64_t begin)
+{
+  static struct expect e;
+
+  model_read (&h, begin, &e);
+  return versions (expect_find (&e, 0, 0));
 }
 
 static void
@@ -131,6 +147,73 @@ test_model_flush (void **state)
   h.op[2].error = 0;
   h.strict = true;
   assert_string_equal (page0 (CRASH_MACHINE, 70), "3.3");
+}
+
+/* Operation 1 is under way all the time, 2 is a part of its page. */
+static void
+test_model_read (void **state)
+{
+  (void) state;
+  fresh ();
+  did (OP_WRITE, 0, 8, 10, RECORD_NEVER);
+  did (OP_WRITE, 0, 1, 20, 30);
+  assert_string_equal (page0_read (15), "0.0,1.1,2.0,2.1");
+  assert_string_equal (page0_read (35), "1.1,2.0,2.1");
+  h.op[0].reply = 40;
+  assert_string_equal (page0_read (35), "1.1,2.0,2.1");
+  assert_string_equal (page0_read (45), "1.1,2.1");
+}
+
+static void
+test_model_failed (void **state)
+{
+  (void) state;
+  fresh ();
+  did (OP_WRITE, 0, 1, 10, 20)->error = 5;
+  did (OP_WRITE, 1, 1, 30, 40);
+  assert_string_equal (page0 (CRASH_PROCESS, 50), "0.2,1.2");
+  h.op[1].op.first = 0; /* it hides what has failed, which is never late */
+  assert_string_equal (page0 (CRASH_PROCESS, 50), "2.0");
+}
+
+static const char *
+page0_ledger (const struct expect *e)
+{
+  return versions (expect_find (e, 0, 0));
+}
+
+static void
+test_ledger_together (void **state)
+{
+  static struct ledger l;
+  struct done_op *f;
+
+  (void) state;
+  fresh ();
+  ledger_begin (&l, &h.start, false);
+  ledger_note (&l, did (OP_WRITE, 0, 8, 10, 20), LEDGER_WELL);
+  did (OP_WRITE, 0, 1, 30, 50);
+  did (OP_WRITE, 1, 1, 40, 60);
+  ledger_note_together (&l, &h.op[1], 2, 35);
+  assert_string_equal (page0_ledger (&l.live), "1.1,2.1");
+  assert_string_equal (page0_ledger (&l.durable), "0.0,1.1,2.1");
+  ledger_begin (&l, &h.start, false);
+  ledger_note (&l, &h.op[0], LEDGER_WELL);
+  ledger_note_together (&l, &h.op[1], 2, 70);
+  assert_string_equal (page0_ledger (&l.live), "2.3");
+  /* Not 2.0, nor 0.3: what came before them was over. */
+  assert_string_equal (page0_ledger (&l.durable), "0.0,1.1,1.3,2.1,2.3");
+  ledger_begin (&l, &h.start, false);
+  ledger_note (&l, &h.op[0], LEDGER_WELL);
+  f = did (OP_FLUSH, 0, 0, 55, 65);
+  ledger_note_together (&l, &h.op[1], 3, 70);
+  assert_string_equal (page0_ledger (&l.durable), "2.1,2.3");
+  ledger_begin (&l, &h.start, false);
+  ledger_note (&l, &h.op[0], LEDGER_WELL);
+  f->error = 5;
+  h.op[2].op.fua = true;
+  ledger_note_together (&l, &h.op[1], 3, 70);
+  assert_string_equal (page0_ledger (&l.durable), "1.3,2.3");
 }
 
 static void
@@ -507,6 +590,9 @@ main (void)
     cmocka_unit_test (test_model_writes),
     cmocka_unit_test (test_model_parts),
     cmocka_unit_test (test_model_flush),
+    cmocka_unit_test (test_model_read),
+    cmocka_unit_test (test_model_failed),
+    cmocka_unit_test (test_ledger_together),
     cmocka_unit_test (test_model_trim),
     cmocka_unit_test (test_model_names),
     cmocka_unit_test (test_content),
