@@ -261,7 +261,7 @@ try_damage (struct flips *t, const struct block *b, enum damage damage,
     serve (t);
   if (t->missing && b->kind == SLOT && damage != SEALED && t->other == NULL)
     fail_msg ("%s: one slot less, and the store is not whole", now);
-  if (t->missing && !wrong && !(damage == SEALED && b->kind == LOG))
+  if (t->missing && !wrong && !(damage == SEALED && b->kind == LOG_BLOCK))
     fail_msg ("%s: not there, and check has found nothing", now);
   if (wrong && (damage >= ZEROED || (damage == FLIPPED && rnd () % 16 == 0)))
     mend_again (t, is[0], is[1]);
