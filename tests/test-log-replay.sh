@@ -63,7 +63,7 @@ forget $qsd
 mapfile -t flushes < <(replay flushes | awk -v n="$created" '$1 >= n')
 note "${#flushes[@]} flushes, the first after entry $created"
 truncate -s 32M "$dir/copy"
-open_client "$build/tests/nbd-oracle" -p "$dir/journal" "$dir/look.sock" 2 2 \
+open_client "$build/tests/nbd-oracle" -f -p "$dir/journal" "$dir/look.sock" 2 2 \
   one two
 at=0
 
