@@ -56,7 +56,8 @@ struct flush {
   uint8_t uuid[DISK_UUID_BYTES];    /* [const] */
   uint64_t epoch;                   /* [const] once recovery has taken it */
   uint64_t freemap_nodes;           /* [const] of all volumes */
-  _Atomic uint64_t cut_reserve;     /* nodes that a cut may change by itself */
+  _Atomic uint64_t cut_reserve;     /* buffers for nodes that a cut changes */
+  _Atomic uint64_t ring_reserve;    /* blocks for their images */
 
   /* The log's end.  [log_lock] */
   lock_t log_lock;

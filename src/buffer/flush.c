@@ -267,9 +267,15 @@ void
 flush_reserve (struct flush *fl, uint64_t nr_nodes)
 {
   /* 8: inner nodes of the table and of a few volumes' free maps. */
+  uint64_t nr = fl->freemap_nodes + nr_nodes + 8;
+  uint64_t most = fl->ring_blocks - min_u64 (fl->ring_blocks / 2, 64);
+
   atomic_store (&fl->cut_reserve,
-                min_u64 (fl->freemap_nodes + nr_nodes + 8,
-                         bufs_dirty_max (fl->bs, BUF_META) / 2));
+                min_u64 (nr, bufs_dirty_max (fl->bs, BUF_META) / 2));
+  /* Recovery lays what a cut would have laid, with however few buffers.  One
+   * change alone goes into a ring that is empty.
+   */
+  atomic_store (&fl->ring_reserve, min_u64 (nr, most));
 }
 
 int

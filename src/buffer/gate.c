@@ -35,7 +35,7 @@ ring_used (struct flush *fl)
 static uint64_t
 ring_reserve (const struct flush *fl)
 {
-  return atomic_load (&fl->cut_reserve) + CHANGE_REDO_BLOCKS;
+  return atomic_load (&fl->ring_reserve) + CHANGE_REDO_BLOCKS;
 }
 
 /* Is so much not durable that recovery would take too long? */

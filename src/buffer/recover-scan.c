@@ -13,9 +13,14 @@
  *
  * A block of an older turn of the ring, or one that an earlier recovery
  * dropped, does not count: its lsn or its epoch is lower.  The superblock has
- * the epoch that redo_lsn is of, for the first block has none before it.  The
- * block at redo_lsn's place must not be of a later turn: then this root slot
- * is older than what the ring still holds.
+ * the epoch that redo_lsn is of, for the first block has none before it.
+ *
+ * No block may be of a later turn: ring space is free only when a superblock
+ * that says so is durable, so this root slot is older than what the ring still
+ * holds, and to go by it would lose what came since.  The first place that a
+ * later turn takes is redo_lsn's, and after a clean end, with all slots good,
+ * only that is looked at, for a ring may take seconds; `farpage check` looks
+ * at all of it.
  *
  * Recovery and `farpage check` look with the same function; what is wrong is
  * handed out, and told by who called.
@@ -29,6 +34,10 @@
 #include <inttypes.h>
 
 #include "log.h"
+
+static const char later_turn[] =
+    "is of a later turn of the ring: newer superblocks than the best one are "
+    "lost";
 
 /* ---- looking ---- */
 
@@ -67,16 +76,32 @@ good_block (struct ring *r, uint64_t lsn, const struct recover_look *look)
   return log != NULL && ring_is_good (r, log, lsn, look->epoch) ? log : NULL;
 }
 
-/* What lies behind the end: dropped, or a sign that the end is a hole. */
+/* Is there, where lsn belongs, a block that could be written only when a
+ * superblock with a later redo_lsn was durable?
+ */
+static bool
+is_too_far (struct ring *r, uint64_t lsn, const struct recover_look *look)
+{
+  uint64_t limit = look->first + r->ring_blocks;
+  const struct disk_log *log = ring_block (r, lsn, look->first, limit, false);
+
+  return log != NULL && log->lsn >= limit && undo_error (log, r->uuid) == NULL;
+}
+
+/* What lies behind the end: dropped, or a sign that the end is a hole, or that
+ * the superblock is not the last one.
+ */
 static void
 look_behind (struct ring *r, struct recover_look *look)
 {
   uint64_t limit = look->first + r->ring_blocks;
 
-  for (uint64_t lsn = look->end + 1; lsn < limit; lsn++) {
+  for (uint64_t lsn = look->end; lsn < limit; lsn++) {
     const struct disk_log *log = good_block (r, lsn, look);
 
-    if (log == NULL)
+    if (log == NULL && is_too_far (r, lsn, look))
+      wrong (look, lsn, later_turn);
+    if (log == NULL || lsn == look->end)
       continue;
     look->nr_dropped++;
     if (log->durable > look->end)
@@ -114,9 +139,7 @@ look_at (struct ring *r, const struct disk_super *root, bool clean,
   look->epoch = root->redo_epoch;
   look->mark = max_u64 (root->durable_lsn, root->redo_lsn);
   if (is_of_later_turn (r, look->first)) {
-    wrong (look, look->first,
-           "is of a later turn of the ring: newer superblocks than the best "
-           "one are lost");
+    wrong (look, look->first, later_turn);
     return;
   }
   while (look->end - look->first < r->ring_blocks &&
@@ -142,7 +165,7 @@ recover_look (struct volume *v, const struct disk_super *root,
   int err = ring_open (&r, v, root, RING_RUN_MAX);
 
   if (err == 0)
-    look_at (&r, root, root->state == DISK_CLEAN, look);
+    look_at (&r, root, false, look);
   ring_close (&r);
   return err;
 }

@@ -401,11 +401,21 @@ undo_and_redo_fast (struct recover *rc)
   return err;
 }
 
+/* Does nothing follow, by a superblock of which no later one was lost? */
+static bool
+is_clean (const struct supers *s)
+{
+  for (unsigned i = 0; i < DISK_SUPER_SLOTS; i++)
+    if (s->root_errors[i] != NULL)
+      return false;
+  return s->root.state == DISK_CLEAN;
+}
+
 /* Steps 1 to 4. */
 static int
 attach_and_scan (struct recover *rc, struct staging *old)
 {
-  bool clean = rc->supers->root.state == DISK_CLEAN;
+  bool clean = is_clean (rc->supers);
   int err = flush_all (rc);
 
   if (err == 0 && old == NULL)

@@ -12,6 +12,7 @@
 #include "env.h"
 
 static uint64_t expect[RIG_PAGES];
+static uint8_t saved[PAGE_BYTES] __attribute__ ((aligned (4096)));
 
 static void
 check_all (struct rig *r)
@@ -175,6 +176,77 @@ test_refused (void **state)
   free (after);
 }
 
+/* A whole block with no record, where lsn belongs. */
+static void
+seal_block (struct rig *r, uint64_t lsn)
+{
+  const struct disk_super *root = &r->supers.root;
+  struct disk_log log = { .magic = DISK_LOG_MAGIC,
+                          .version = 1,
+                          .kind = DISK_LOG_REDO,
+                          .lsn = lsn,
+                          .epoch = root->epoch,
+                          .durable = 1 };
+  uint64_t at = root->ring_first + lsn % root->ring_blocks;
+
+  memcpy (log.uuid, root->uuid, sizeof log.uuid);
+  log.crc = crc32c (0, &log, DISK_CRC_OFF);
+  assert_int_equal (volume_write (r->v, at * BUF_BYTES, &log, sizeof log), 0);
+}
+
+static int
+open_and_drop (struct rig *r)
+{
+  int err = rig_open (r);
+
+  flush_destroy (r->fl);
+  bufs_destroy (r->bs);
+  if (err == 0)
+    tree_fini (&r->tree);
+  return err;
+}
+
+/* A block far ahead says that later superblocks are lost, wherever it is: seen
+ * by who looks at all of the ring, and by recovery the same, but for a clean
+ * store with good slots, until the log comes to begin there.
+ */
+static void
+test_far_ahead (void **state)
+{
+  static const uint8_t zeros[PAGE_BYTES] __attribute__ ((aligned (4096)));
+  struct recover_look look;
+  struct rig r;
+  uint64_t end, slot;
+
+  (void) state;
+  rig_format (&r);
+  write_one (&r, 1, 1);
+  assert_int_equal (flush_close (r.fl), 0);
+  end = r.supers.root.redo_lsn;
+  rig_drop (&r);
+  seal_block (&r, end + 2 + 5 * r.supers.root.ring_blocks);
+  assert_int_equal (recover_look (r.v, &r.supers.root, &look), 0);
+  assert_non_null (look.wrong);
+  assert_int_equal (look.wrong_lsn, end + 2);
+  /* A slot is bad: it may have been a later superblock. */
+  slot = super_slot_block (RIG_BYTES / BUF_BYTES, 0);
+  if (r.supers.root.sequence % DISK_SUPER_SLOTS == 0)
+    slot = super_slot_block (RIG_BYTES / BUF_BYTES, 1);
+  assert_int_equal (volume_read (r.v, slot * BUF_BYTES, saved, sizeof saved),
+                    0);
+  assert_int_equal (volume_write (r.v, slot * BUF_BYTES, zeros, sizeof zeros),
+                    0);
+  assert_int_equal (open_and_drop (&r), EUCLEAN);
+  assert_int_equal (volume_write (r.v, slot * BUF_BYTES, saved, sizeof saved),
+                    0);
+  assert_int_equal (open_and_drop (&r), 0);
+  /* It is in use now: all of the ring is looked at. */
+  assert_int_equal (open_and_drop (&r), EUCLEAN);
+  seal_block (&r, end + 2);
+  assert_int_equal (open_and_drop (&r), 0);
+  volume_close (r.v);
+}
+
 /* The flusher's threads at work, far more than the ring holds. */
 static void
 test_threads (void **state)
@@ -224,6 +296,7 @@ main (void)
     cmocka_unit_test (test_crash_before_commit),
     cmocka_unit_test (test_lost_data),
     cmocka_unit_test (test_refused),
+    cmocka_unit_test (test_far_ahead),
     cmocka_unit_test (test_threads),
   };
 

@@ -180,6 +180,26 @@ test_log (void **state)
   found_only (&t->found, CHECK_LOG, "of a later turn");
 }
 
+/* Far ahead, and not where the log begins: whether or not it was closed. */
+static void
+test_log_far (void **state)
+{
+  struct rig *t = *state;
+
+  for (unsigned closed = 0; closed < 2; closed++) {
+    t->m.root.state = closed ? DISK_CLEAN : DISK_IN_USE;
+    make_slots (&t->m);
+    log_put (t, 5 + 3 * t->m.root.ring_blocks, 1, 1);
+    check (t);
+    found_only (&t->found, CHECK_LOG,
+                "va: block 7: log block 5: is of a later turn");
+    assert_false (t->found.report.whole);
+    log_put (t, 5, 1, 1); /* dropped */
+    check (t);
+    found_none (&t->found);
+  }
+}
+
 static void
 test_log_short (void **state)
 {
@@ -355,10 +375,11 @@ int
 main (void)
 {
   const struct CMUnitTest tests[] = {
-    CASE (test_clean),     CASE (test_empty), CASE (test_slots),
-    CASE (test_volumes),   CASE (test_older), CASE (test_log),
-    CASE (test_log_short), CASE (test_entry), CASE (test_same),
-    CASE (test_counts),    CASE (test_stop),  CASE (test_cost),
+    CASE (test_clean),   CASE (test_empty),     CASE (test_slots),
+    CASE (test_volumes), CASE (test_older),     CASE (test_log),
+    CASE (test_log_far), CASE (test_log_short), CASE (test_entry),
+    CASE (test_same),    CASE (test_counts),    CASE (test_stop),
+    CASE (test_cost),
   };
 
   return cmocka_run_group_tests (tests, NULL, NULL);
