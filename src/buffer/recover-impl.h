@@ -53,8 +53,8 @@ extern bool recover_block_ok (const struct recover *rc, uint64_t blk);
 extern int recover_log (struct recover *rc, uint64_t lsn, bool back,
                         const struct disk_log **logp);
 /* Find end, mark, epoch and counts.  clean: the superblock says that nothing
- * follows, and is the last; then, if so, the rest of the ring is not looked at.  EUCLEAN:
- * damage, told.
+ * follows, and is the last; then, if so, the rest of the ring is not looked at.
+ * EUCLEAN: damage, told.
  */
 extern int recover_scan (struct recover *rc, bool clean);
 
