@@ -160,15 +160,28 @@ durable_create (struct durable *d, const char *name,
     objtable_free (d->ot, place);
     return err;
   }
-  err = put_entry (d, place, &entry);
-  if (err) {
-    dobject_unlink (d, dobj);
-    dobject_free (dobj);
-    return err;
-  }
-  flush_reserve (d->fl, objtable_nr_nodes (d->ot));
   *dop = dobj;
   return 0;
+}
+
+int
+durable_enter (struct durable *d, struct dobject *dobj)
+{
+  int err = put_entry (d, dobj->place, &dobj->entry);
+
+  if (err == 0)
+    flush_reserve (d->fl, objtable_nr_nodes (d->ot));
+  return err;
+}
+
+void
+durable_give_up (struct durable *d, struct dobject *dobj)
+{
+  /* A store that has failed may have it in the table, and writes no more. */
+  if (!flush_failed (d->fl))
+    objtable_free (d->ot, dobj->place);
+  dobject_unlink (d, dobj);
+  dobject_free (dobj);
 }
 
 static pgno_t

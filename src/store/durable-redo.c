@@ -71,6 +71,9 @@ redo_object (void *arg, struct change *ch, const struct disk_rec *rec,
       entry->state != DISK_OBJECT_FREE) {
     dobj->entry.state = entry->state;
     dobj->entry.flags = entry->flags;
+    /* Its map may have been made for an earlier record. */
+    if (entry->state == DISK_OBJECT_DYING && dobj->map != NULL)
+      objmeta_let_go (dobj->map);
     return 0;
   }
   if (dobj != NULL) {

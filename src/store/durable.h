@@ -62,11 +62,18 @@ extern uint64_t durable_nr_parked (struct durable *d);
 
 /* ---- objects ---- */
 
-/* A new object in the table, durable on return. */
+/* A new object, with a place in the table that is not entered yet: first it is
+ * to have what is promised to it, or a crash would leave one in the table that
+ * the pool has no room for.
+ */
 extern int durable_create (struct durable *d, const char *name,
                            const struct export_config *config,
                            const uint8_t instance[INSTANCE_BYTES],
                            struct dobject **dop);
+/* Now enter it: durable on return.  ENOSPC, EIO. */
+extern int durable_enter (struct durable *d, struct dobject *dobj);
+/* It is not to be, and was not entered; its object, if any, is the caller's. */
+extern void durable_give_up (struct durable *d, struct dobject *dobj);
 /* The map of an object that is in the table, for oc. */
 extern int durable_map (struct durable *d, struct dobject *dobj,
                         struct object_config *oc);

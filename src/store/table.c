@@ -201,8 +201,18 @@ make (struct store *s, struct export *x, const struct export_config *config)
     return err;
   describe (s, x);
   err = make_durable (s, x, &oc);
-  if (err) /* no room for its reservation: as if it had never been */
-    (void) durable_forget (s->durable, x->dobj);
+  if (err == 0)
+    err = durable_enter (s->durable, x->dobj);
+  if (err == 0)
+    return 0;
+  durable_give_up (s->durable, x->dobj);
+  x->dobj = NULL;
+  if (x->o != NULL) {
+    object_kill (x->o);
+    (void) object_drop (x->o); /* it is empty: its promises go back */
+    object_destroy (x->o);
+    x->o = NULL;
+  }
   return err;
 }
 
