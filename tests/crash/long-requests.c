@@ -24,10 +24,11 @@
 
 #include "task.h"
 
-#define PAGES_EACH 44u /* of each object that are used */
-#define LEAF_PAGES 256u
-#define EXTRA      2u /* the object that comes and goes */
-#define EXTRA_NR   8u
+#define PAGES_EACH  44u /* of each object that are used */
+#define LEAF_PAGES  256u
+#define EXTRA       2u /* the object that comes and goes */
+#define EXTRA_NR    8u
+#define RESERVED_NR 24u
 
 enum phase {
   PHASE_MIXED,
@@ -38,6 +39,15 @@ enum phase {
   PHASE_TOGETHER,
   PHASES
 };
+
+/* Every second object that comes and goes is; its life says so, since that is
+ * known after a crash too.
+ */
+static bool
+is_reserved (unsigned life)
+{
+  return life >= LONG_FIRST_LIFE && life % 2 == 1;
+}
 
 static int
 send_write (struct long_run *y, const struct done_op *o)
@@ -77,7 +87,7 @@ send_op (struct long_run *y, const struct done_op *o)
   case OP_FLUSH:
     return subject->flush (y->s, o->op.name);
   case OP_CREATE:
-    return subject->create (y->s, o->op.name, o->op.nr);
+    return subject->create (y->s, o->op.name, o->op.nr, o->op.fua);
   case OP_REMOVE:
     return subject->remove (y->s, o->op.name);
   default:
@@ -128,8 +138,11 @@ long_op (struct long_run *y, const struct op *op)
     o->life = ++y->life;
   o->error = send_op (y, o);
   o->reply = record_event (&y->record);
+  if (o->error == ENOSPC && op->kind != OP_CREATE && is_reserved (o->life) &&
+      (y->fault == NULL || !y->fault->hit))
+    long_wrong (y, "%s of a reserved object finds no space", what[op->kind]);
   long_judge (y, what[op->kind], o->error, failed_before, durable);
-  if (y->group == 0)
+  if (y->group == 0 && !was_refused (o, RECORD_NEVER))
     ledger_note (&y->ledger, o, o->error == 0 ? LEDGER_WELL : LEDGER_MAYBE);
 }
 
@@ -285,7 +298,12 @@ names (struct long_run *y)
   op.first = below (y, EXTRA_NR) * PAGE_SECTORS;
   op.nr = PAGE_SECTORS;
   if (n->life == 0)
-    op = (struct op){ .kind = OP_CREATE, .name = EXTRA, .nr = 520 };
+    op = is_reserved (y->life + 1)
+             ? (struct op){ .kind = OP_CREATE,
+                            .name = EXTRA,
+                            .nr = RESERVED_NR,
+                            .fua = true }
+             : (struct op){ .kind = OP_CREATE, .name = EXTRA, .nr = 520 };
   else if (what < 3)
     op = (struct op){ .kind = OP_REMOVE, .name = EXTRA };
   else if (what == 3)

@@ -24,8 +24,6 @@
 #include "sim.h"
 #include "task.h"
 
-#define FIRST_LIFE 100u
-
 void
 long_wrong (struct long_run *y, const char *fmt, ...)
 {
@@ -278,6 +276,8 @@ long_ledger_at (const struct long_run *y, uint64_t at, struct ledger *l)
     for (nr = 1; o->group != 0 && i + nr < y->nr_ops; nr++)
       if (o[nr].group != o->group)
         break;
+    if (was_refused (o, at))
+      continue;
     if (o->group != 0)
       ledger_note_together (l, o, nr, at);
     else
@@ -295,7 +295,7 @@ long_begin (struct long_run *y, const struct subject *subject,
                           .rng = { seed },
                           .nr_requests_max = LONG_REQUESTS,
                           .token = 1000,
-                          .life = FIRST_LIFE };
+                          .life = LONG_FIRST_LIFE };
   disks_copy (&y->disks, &base->disks);
   y->start = base->expect[CRASH_MACHINE];
   ledger_begin (&y->ledger, &y->start, subject->strict);

@@ -11,9 +11,10 @@
 #include "ledger.h"
 #include "run.h"
 
-#define LONG_REQUESTS 500u
-#define LONG_TOGETHER 16u /* changes and flushes of several clients at once */
-#define LONG_OPS      (LONG_REQUESTS + LONG_TOGETHER)
+#define LONG_REQUESTS   500u
+#define LONG_FIRST_LIFE 100u /* of objects that it makes */
+#define LONG_TOGETHER   16u /* changes and flushes of several clients at once */
+#define LONG_OPS        (LONG_REQUESTS + LONG_TOGETHER)
 
 struct long_run {
   const struct subject *subject;

@@ -313,7 +313,7 @@ name_versions (const struct question *q, struct expect *to)
     bool sure = o->error == 0 && o->reply < q->replied;
 
     if ((o->op.kind != OP_CREATE && o->op.kind != OP_REMOVE) ||
-        o->begin >= q->begun)
+        o->begin >= q->begun || was_refused (o, q->replied))
       continue;
     if (o->op.kind == OP_CREATE)
       *n = (struct expect_name){ o->life, !sure, o->op.nr };

@@ -9,6 +9,8 @@
 #ifndef FARPAGE_CRASH_MODEL_H
 #define FARPAGE_CRASH_MODEL_H
 
+#include <errno.h>
+
 #include "states.h"
 
 #define MODEL_NAMES    9u   /* objects "a" to "i" */
@@ -34,8 +36,8 @@ struct op {
   enum op_kind kind;
   unsigned name;      /* which object */
   uint32_t first, nr; /* in sectors; OP_CREATE: nr is the size in pages */
-  bool fua;
-  unsigned client; /* which task does it */
+  bool fua;           /* OP_CREATE: reserved */
+  unsigned client;    /* which task does it */
 };
 
 /* ---- what a store may hold ---- */
@@ -86,6 +88,13 @@ struct history {
 };
 
 /* What a crash at a point leaves, after the store was open. */
+/* A create that found no space was answered by `at`: nothing was made. */
+static inline bool
+was_refused (const struct done_op *o, uint64_t at)
+{
+  return o->op.kind == OP_CREATE && o->error == ENOSPC && o->reply < at;
+}
+
 extern void model_crash (const struct history *h, enum crash_kind kind,
                          uint64_t at, struct expect *to);
 

@@ -142,12 +142,13 @@ conn_of (struct sut *t, unsigned name, struct conn **cp)
 }
 
 static int
-real_create (void *s, unsigned name, uint32_t nr_pages)
+real_create (void *s, unsigned name, uint32_t nr_pages, bool reserved)
 {
   struct sut *t = s;
   struct store_create config = { .name = names[name],
                                  .size_bytes = (uint64_t) nr_pages
-                                               << PAGE_SHIFT };
+                                               << PAGE_SHIFT,
+                                 .reserve = reserved };
   char instance[INSTANCE_HEX + 1];
 
   return store_create (t->s, &config, instance);

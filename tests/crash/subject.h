@@ -23,7 +23,8 @@ struct subject {
   int (*open) (struct volume *const *v, unsigned nr, void **sp);
   int (*close) (void *s); /* gone, whatever it returns */
 
-  int (*create) (void *s, unsigned name, uint32_t nr_pages);
+  /* reserved: no write to it finds no space.  ENOSPC: it is not made. */
+  int (*create) (void *s, unsigned name, uint32_t nr_pages, bool reserved);
   int (*remove) (void *s, unsigned name);
   int (*size) (void *s, unsigned name, uint32_t *nr_pages); /* ENOENT */
 

@@ -39,6 +39,7 @@ static const char *const alphabet[] = {
   "w!b8+8",     /* and durable there */
   "rb",         /* that object is removed */
   "cc0+40",     /* a new one is made */
+  "c!c0+40",    /* and reserved */
   "wc0+8",      /* and written */
   "s",          /* timers: marks, cycles */
   "o",          /* closed, and opened again */

@@ -270,8 +270,9 @@ change_names (struct toy *t, enum head_kind kind, unsigned name, uint32_t nr)
 }
 
 static int
-toy_create (void *s, unsigned name, uint32_t nr_pages)
+toy_create (void *s, unsigned name, uint32_t nr_pages, bool reserved)
 {
+  (void) reserved;
   return change_names (s, HEAD_CREATE, name, nr_pages);
 }
 

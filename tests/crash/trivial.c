@@ -69,8 +69,9 @@ put_size (struct trivial *t, unsigned name, uint32_t nr_pages)
 }
 
 static int
-trivial_create (void *s, unsigned name, uint32_t nr_pages)
+trivial_create (void *s, unsigned name, uint32_t nr_pages, bool reserved)
 {
+  (void) reserved;
   return put_size (s, name, nr_pages);
 }
 
