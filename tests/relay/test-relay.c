@@ -297,7 +297,7 @@ write_to_gone (const struct ruler_link *link)
 
   close (e.server);
   assert_int_equal (end_of (e.client), 0);
-  for (unsigned i = 0; i < 400; i++) {
+  for (unsigned i = 0; i < 2000; i++) {
     if (send (e.client, "x", 1, MSG_NOSIGNAL) == -1)
       break;
     usleep (5000);
