@@ -269,8 +269,8 @@ struct buf_io {
 };
 
 /* Write all, in the caller's order, what follows each other on a volume in one
- * transfer (BUF_RUN_MAX), VIO_MAX transfers at a time; every io.error is set.
- * Returns the first error.  Lock: none of rank LOCK_IO or above held.
+ * transfer (BUF_RUN_MAX), as many at a time as the batch takes; every io.error
+ * is set.  Returns the first error.  Lock: none of rank LOCK_IO or above held.
  * Blocks: yes.
  */
 extern int bufs_write (struct bufs *bs, struct vbatch *batch,

@@ -3,7 +3,7 @@
  * a bounce buffer of its own.
  *
  *   vpool --> free list --> vbatch --> vbatch ...
- *               vbatch: ring | bounce | slots[VIO_MAX]
+ *               vbatch: ring | bounce | slots[depth]
  *               slot:   io, fd, pos of io's first byte, retries
  *
  * States of a slot:
@@ -18,7 +18,7 @@
  *   taken -> free    [slot_over]: all bytes moved, or an error
  *
  * I1. In vbatch_wait () a taken slot has exactly one request in its ring:
- *     queued, with the kernel, or completed and not yet seen.  So VIO_MAX
+ *     queued, with the kernel, or completed and not yet seen.  So depth
  *     entries suffice.
  * I2. nr_pending is the number of taken slots; it is 0 outside
  *     vbatch_get () ... vbatch_wait (), and always 0 for the sync engine.
@@ -77,12 +77,13 @@ struct vbatch {
   struct io_uring ring;
   void *bounce; /* [const] */
   unsigned nr_pending;
-  struct slot slots[VIO_MAX];
+  struct slot slots[VIO_DEPTH_MAX];
 };
 
 struct vpool {
   unsigned nr;         /* [const] */
   size_t bounce_bytes; /* [const] */
+  unsigned depth;      /* [const] transfers under way in one batch */
   bool uring;          /* [const] */
   lock_t lock;
   cond_t returned;      /* [lock] a batch came back, and somebody waits */
@@ -188,7 +189,7 @@ sync_run (struct slot *s)
 static void
 sync_run_all (struct vbatch *b)
 {
-  for (unsigned i = 0; i < VIO_MAX; i++)
+  for (unsigned i = 0; i < b->pool->depth; i++)
     if (b->slots[i].io != NULL)
       sync_run (&b->slots[i]);
   b->nr_pending = 0;
@@ -197,8 +198,12 @@ sync_run_all (struct vbatch *b)
 void
 vio_run (struct vio *io)
 {
-  struct vbatch batch = { .uring = false };
+  struct vbatch batch;
 
+  /* Of its slots only the first is used, and all of them are large. */
+  batch.uring = false;
+  batch.nr_pending = 0;
+  batch.slots[0].io = NULL;
   vio_start (&batch, io);
   assert (batch.nr_pending == 0);
 }
@@ -287,10 +292,10 @@ uring_round (struct vbatch *b)
  * older than the two that are asked for.)
  */
 static int
-uring_open (struct io_uring *ring)
+uring_open (struct io_uring *ring, unsigned depth)
 {
   struct io_uring_probe *probe;
-  int ret = io_uring_queue_init (VIO_MAX, ring, 0);
+  int ret = io_uring_queue_init (depth, ring, 0);
   bool able;
 
   if (ret < 0)
@@ -347,6 +352,12 @@ vbatch_bounce (struct vbatch *b)
   return b->bounce;
 }
 
+unsigned
+vbatch_depth (const struct vbatch *b)
+{
+  return b->pool->depth;
+}
+
 size_t
 vpool_bounce_bytes (const struct vpool *pool)
 {
@@ -358,7 +369,7 @@ vbatch_start_fd (struct vbatch *b, struct vio *io, int fd, uint64_t pos)
 {
   struct slot *s = b->slots;
 
-  assert (b->nr_pending < VIO_MAX);
+  assert (!b->uring || b->nr_pending < b->pool->depth);
   while (s->io != NULL)
     s++;
   *s = (struct slot){ .io = io, .fd = fd, .pos = pos };
@@ -374,7 +385,7 @@ vbatch_wait (struct vbatch *b)
   /* For one alone this thread would only sleep beside the ring. */
   if (b->nr_pending == 1)
     sync_run_all (b);
-  for (unsigned i = 0; i < VIO_MAX && b->nr_pending > 0; i++)
+  for (unsigned i = 0; b->nr_pending > 0 && i < b->pool->depth; i++)
     if (b->slots[i].io != NULL)
       uring_queue (b, &b->slots[i]);
   while (b->nr_pending > 0)
@@ -401,7 +412,7 @@ batch_open (struct vbatch *b, struct vpool *pool, bool uring)
 
   b->pool = pool;
   if (uring) {
-    err = uring_open (&b->ring);
+    err = uring_open (&b->ring, pool->depth);
     if (err != 0)
       return err;
     b->uring = true;
@@ -461,15 +472,24 @@ int
 vpool_create (unsigned nr, size_t bounce_bytes, enum vpool_engine engine,
               struct vpool **poolp)
 {
+  return vpool_create_deep (nr, bounce_bytes, engine, VIO_MAX, poolp);
+}
+
+int
+vpool_create_deep (unsigned nr, size_t bounce_bytes, enum vpool_engine engine,
+                   unsigned depth, struct vpool **poolp)
+{
   struct vpool *pool;
   int err;
 
+  assert (depth >= 1 && depth <= VIO_DEPTH_MAX);
   if (nr == 0 || bounce_bytes > SIZE_MAX - PAGE_MASK)
     return EINVAL;
   pool = calloc (1, sizeof *pool);
   if (pool == NULL)
     return ENOMEM;
   pool->nr = nr;
+  pool->depth = depth;
   pool->bounce_bytes = (bounce_bytes + PAGE_MASK) & ~(size_t) PAGE_MASK;
   pool->batch = calloc (nr, sizeof *pool->batch);
   err = pool->batch != NULL ? pool_fill_by_engine (pool, engine) : ENOMEM;

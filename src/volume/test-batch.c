@@ -314,6 +314,54 @@ test_nothing_moved (void **state)
   expect_all (t, 30);
 }
 
+/* A pool may have more of them under way. */
+static void
+move_deep (struct rig *t, struct vpool *pool, enum vio_op op)
+{
+  size_t bytes = QUARTER / VIO_DEPTH_MAX;
+  struct vbatch *b = vbatch_get (pool);
+  struct vio io[VIO_DEPTH_MAX];
+
+  assert_int_equal (vbatch_depth (b), VIO_DEPTH_MAX);
+  for (unsigned i = 0; i < VIO_DEPTH_MAX; i++) {
+    io[i] = (struct vio){ .volume = t->v[0],
+                          .op = op,
+                          .off = i * bytes,
+                          .buf = t->buf[0] + i * bytes,
+                          .bytes = bytes };
+    vio_start (b, &io[i]);
+  }
+  vbatch_wait (b);
+  for (unsigned i = 0; i < VIO_DEPTH_MAX; i++) {
+    assert_int_equal (io[i].error, 0);
+    assert_int_equal (io[i].done, bytes);
+  }
+  vbatch_put (b);
+}
+
+static void
+test_deep (void **state)
+{
+  struct rig *t = wrapped_rig_of (state);
+  uint8_t *want = test_pages (QUARTER);
+  struct vpool *pool;
+
+  assert_int_equal (
+      vpool_create_deep (1, 0, t->config->engine, VIO_DEPTH_MAX, &pool), 0);
+  fill_one (t, want, 0, 40);
+  fill_one (t, t->buf[0], 0, 40);
+  move_deep (t, pool, VIO_WRITE);
+  memset (t->buf[0], 0xdd, QUARTER);
+  wrap_reverse = true;
+  wrap_error = EAGAIN;
+  wrap_error_nr = 9;
+  move_deep (t, pool, VIO_READ);
+  wrap_nothing ();
+  assert_memory_equal (t->buf[0], want, QUARTER);
+  free (want);
+  vpool_destroy (pool);
+}
+
 /* ---- tests of io_uring only ---- */
 
 /* One alone goes past the ring, more go through it and not past it. */
@@ -498,6 +546,7 @@ main (void)
     FILES (test_never_gets_on),
     FILES (test_error),
     FILES (test_nothing_moved),
+    FILES (test_deep),
     URING (test_alone),
     URING (test_any_order),
     URING (test_submit_again),

@@ -235,7 +235,8 @@ extern int volume_trim (struct volume *v, uint64_t off, uint64_t bytes);
 
 /* ---- batches ---- */
 
-#define VIO_MAX 4 /* transfers under way in one batch */
+#define VIO_MAX       4  /* transfers under way in one batch */
+#define VIO_DEPTH_MAX 32 /* and of a deep pool, at most */
 
 struct vpool;
 
@@ -252,6 +253,12 @@ enum vpool_engine {
  */
 extern int vpool_create (unsigned nr, size_t bounce_bytes,
                          enum vpool_engine engine, struct vpool **poolp);
+/* The same, with depth transfers under way in one batch, at most
+ * VIO_DEPTH_MAX: for who is alone on the volumes and moves many small ones.
+ */
+extern int vpool_create_deep (unsigned nr, size_t bounce_bytes,
+                              enum vpool_engine engine, unsigned depth,
+                              struct vpool **poolp);
 extern void vpool_destroy (struct vpool *pool); /* NULL is fine */
 extern const char *vpool_engine_name (const struct vpool *pool);
 extern unsigned vpool_nr (const struct vpool *pool);
@@ -261,14 +268,15 @@ extern unsigned vpool_nr_used (struct vpool *pool);
 extern struct vbatch *vbatch_get (struct vpool *pool);
 extern void vbatch_put (struct vbatch *batch); /* NULL is fine */
 extern void *vbatch_bounce (struct vbatch *batch);
+extern unsigned vbatch_depth (const struct vbatch *batch);
 extern size_t vpool_bounce_bytes (const struct vpool *pool);
 
 /* The whole transfer in the calling thread, with no pool.  Blocks: yes. */
 extern void vio_run (struct vio *io);
 
-/* Begin a transfer; at most VIO_MAX are pending in a batch.  A write is EROFS
- * if the volume is readonly, EIO if a flush of it has failed.  Lock: none of
- * rank LOCK_IO or above is held.
+/* Begin a transfer; at most vbatch_depth () are pending in a batch.  A write is
+ * EROFS if the volume is readonly, EIO if a flush of it has failed.  Lock: none
+ * of rank LOCK_IO or above is held.
  */
 extern void vio_start (struct vbatch *batch, struct vio *io);
 /* Wait until everything started in the batch is over.  Blocks: yes. */
