@@ -29,16 +29,19 @@
 #define IDLE_MARK_NS NS_PER_S
 
 /* The nodes that have an image in the log that recovery goes by: an open hash
- * that was made to hold them all.
+ * that was made to hold them all, recover-undo.c.
  */
 struct imaged_at {
-  uint64_t blk; /* 0: empty */
-  uint64_t lsn; /* of the oldest image; 0: the node was written since */
+  uint32_t blk[2]; /* low and high half; 0: empty */
+  uint32_t lsn;    /* of the oldest image, from imaged.before on; 0: the node
+                    * was written since */
 };
 struct imaged {
   struct imaged_at *at;
-  uint64_t size; /* a power of two; 0: nothing is in it */
+  uint64_t size;   /* 0: nothing is in it */
+  uint64_t before; /* lsn of the block before those that recovery goes by */
 };
+_Static_assert(sizeof (struct imaged_at) == 12, "there may be very many");
 /* NULL: it has none. */
 extern struct imaged_at *imaged_find (const struct imaged *im, uint64_t blk);
 

@@ -49,19 +49,6 @@ flush_cycle (struct flush *fl)
   return atomic_load (&fl->cycle);
 }
 
-struct imaged_at *
-imaged_find (const struct imaged *im, uint64_t blk)
-{
-  if (im->size == 0)
-    return NULL;
-  for (uint64_t i = blk * UINT64_C (0x9e3779b97f4a7c15);; i++) {
-    struct imaged_at *at = &im->at[i & (im->size - 1)];
-
-    if (at->blk == 0 || at->blk == blk)
-      return at->blk == blk ? at : NULL;
-  }
-}
-
 /* Has the medium what nobody could go back to without an image? */
 static bool
 needs_image (const struct flush *fl, const struct buf *b)

@@ -21,6 +21,22 @@ struct candidate {
   bool chosen;    /* of its page's candidates */
 };
 
+#ifndef AHEAD_NODES /* the simulator has fewer */
+#define AHEAD_NODES 256u
+#endif
+
+/* Nodes that were read before redo asked for them; recover-ahead.c. */
+struct ahead_node {
+  uint64_t blk;  /* 0: it could not be read */
+  uint64_t from; /* the block that was read: this one, or its image */
+};
+struct ahead {
+  uint8_t *pages; /* AHEAD_NODES blocks, as they were read */
+  struct ahead_node node[AHEAD_NODES];
+  unsigned nr;
+  uint64_t cycle; /* when they were read; UINT64_MAX: they were not */
+};
+
 struct recover {
   struct flush *fl;
   struct supers *supers;
@@ -30,8 +46,7 @@ struct recover {
   uint8_t *page;      /* one block */
   unsigned nr_copies; /* old images in flush.copies, not written yet */
   struct ring ring;
-  struct ring images;                  /* the same, for nodes that redo reads */
-  uint64_t at;                         /* where redo is */
+  struct ahead ahead;
   uint64_t first, end, mark;           /* redo_lsn, E, M */
   uint64_t epoch;                      /* the highest in [first, end) */
   uint64_t nr_images;                  /* in [first, end) */
@@ -71,6 +86,8 @@ extern int recover_breathe (struct recover *rc, struct change *ch);
 
 /* Go through the images, from the log's end on: which are the oldest. */
 extern int recover_note_images (struct recover *rc);
+/* Its image that counts; 0: it has none, or was written since. */
+extern uint64_t recover_image_lsn (const struct recover *rc, uint64_t blk);
 /* A bufs_source: a node that redo wants to read, as its oldest image says
  * unless it was written since.
  */
@@ -81,6 +98,22 @@ extern int recover_put_back_rest (struct recover *rc);
  * this recovery has laid images of.
  */
 extern void recover_put_back_all (struct recover *rc);
+
+/* ---- recover-ahead.c ---- */
+
+extern int recover_ahead_open (struct recover *rc); /* ENOMEM */
+extern void recover_ahead_close (struct recover *rc);
+/* Forget what there is; gather nodes that have entries of these pages and are
+ * in no buffer, AHEAD_NODES at most; read them.
+ */
+extern void recover_ahead_begin (struct recover *rc);
+extern void recover_ahead_add (struct recover *rc, uint64_t object, pgno_t pgno,
+                               uint64_t nr);
+extern void recover_ahead_read (struct recover *rc);
+/* Has block blk been read ahead?  Then what was read for it: its image's log
+ * block if it has an image that counts.
+ */
+extern bool recover_ahead_take (struct recover *rc, uint64_t blk, void *page);
 
 /* ---- recover-page.c ---- */
 

@@ -26,6 +26,7 @@
 #include "log.h"
 
 #define BREATHE_PAGES 4096u /* what is noted of so many is folded */
+#define AHEAD_PAGES   (AHEAD_NODES / 2)
 
 int
 recover_make_room (struct recover *rc)
@@ -158,6 +159,20 @@ apply (struct recover *rc, struct change *ch, const struct candidate *c)
   return rc->ops->map (rc->arg, ch, &rec, &c->crc);
 }
 
+/* Read the nodes of the next pages, from the i-th candidate on. */
+static void
+read_ahead (struct recover *rc, uint64_t i)
+{
+  uint64_t end = min_u64 (i + AHEAD_PAGES, rc->nr_candidates);
+
+  recover_ahead_begin (rc);
+  for (; i < end; i++)
+    if (rc->candidates[i].chosen)
+      recover_ahead_add (rc, rc->candidates[i].object, rc->candidates[i].pgno,
+                         1);
+  recover_ahead_read (rc);
+}
+
 /* Candidates of one page, newest first. */
 static void
 choose (struct recover *rc, struct candidate *c, uint64_t nr)
@@ -196,6 +211,8 @@ recover_pages (struct recover *rc, struct change *ch)
   qsort (rc->candidates, rc->nr_candidates, sizeof *rc->candidates, by_order);
   err = recover_breathe (rc, ch);
   for (uint64_t i = 0; i < rc->nr_candidates && err == 0; i++) {
+    if (i % AHEAD_PAGES == 0)
+      read_ahead (rc, i);
     if (rc->candidates[i].chosen)
       err = apply (rc, ch, &rc->candidates[i]);
     if (err == 0)

@@ -5,9 +5,9 @@
  *   imaged:    node 7 --> lsn of its oldest image, 9 --> ..
  *
  * No node is written to be put back before redo reads it: it comes from the
- * log.  There the images of nodes lie as near to each other as the records of
- * their changes do, so many come in one read; and a node is written once, with
- * what redo has made of it.
+ * log, where the images of nodes lie as near to each other as the records of
+ * their changes do; and a node is not written twice, but with what redo has
+ * made of it.  Most were read ahead (recover-ahead.c).
  *
  *   redo reads 7:   its oldest image, until 7 was written; then the medium
  *   7 is written:   early, or by the last cycle (image_is_old ())
@@ -34,57 +34,111 @@
 #include "crc32c.h"
 #include "log.h"
 
+/* ---- where images are ---- */
+
+static uint64_t
+blk_of (const struct imaged_at *at)
+{
+  return at->blk[0] | (uint64_t) at->blk[1] << 32;
+}
+
+/* The place of a block, or where it would be. */
+static struct imaged_at *
+imaged_place (const struct imaged *im, uint64_t blk)
+{
+  uint64_t hash = blk * UINT64_C (0x9e3779b97f4a7c15) >> 32;
+  uint64_t i = hash * im->size >> 32;
+
+  while (blk_of (&im->at[i]) != 0 && blk_of (&im->at[i]) != blk)
+    i = i + 1 < im->size ? i + 1 : 0;
+  return &im->at[i];
+}
+
+struct imaged_at *
+imaged_find (const struct imaged *im, uint64_t blk)
+{
+  struct imaged_at *at;
+
+  if (im->size == 0)
+    return NULL;
+  at = imaged_place (im, blk);
+  return blk_of (at) != 0 ? at : NULL;
+}
+
 /* Called from the log's end on, so that the oldest is what stays. */
 static void
 imaged_add (struct imaged *im, uint64_t blk, uint64_t lsn)
 {
-  uint64_t i = blk * UINT64_C (0x9e3779b97f4a7c15);
-  struct imaged_at *at;
-
-  do
-    at = &im->at[i++ & (im->size - 1)];
-  while (at->blk != 0 && at->blk != blk);
-  *at = (struct imaged_at){ blk, lsn };
+  *imaged_place (im, blk) =
+      (struct imaged_at){ { (uint32_t) blk, (uint32_t) (blk >> 32) },
+                          (uint32_t) (lsn - im->before) };
 }
 
+/* One in five stays empty, also if all images are of different nodes. */
 static int
 make_imaged (struct recover *rc)
 {
   struct imaged *im = &rc->fl->imaged;
 
-  im->size = 64;
-  while (im->size < rc->nr_images * 2)
-    im->size *= 2;
+  if (rc->end - rc->first >= UINT32_MAX / 2)
+    return EFBIG; /* a ring of 8 TiB */
+  im->before = rc->first - 1;
+  im->size = rc->nr_images + rc->nr_images / 4 + 64;
   im->at = calloc (im->size, sizeof *im->at);
   return im->at != NULL ? 0 : ENOMEM;
 }
 
-static void
-put_image (const struct disk_log *log, struct disk_node *node)
+uint64_t
+recover_image_lsn (const struct recover *rc, uint64_t blk)
 {
-  memset (node, 0, sizeof *node);
-  memcpy (node, log->body, DISK_NODE_USED);
+  const struct imaged *im = &rc->fl->imaged;
+  const struct imaged_at *at = imaged_find (im, blk);
+
+  return at != NULL && at->lsn != 0 ? im->before + at->lsn : 0;
+}
+
+/* ---- nodes from their images ---- */
+
+/* page holds a log block and becomes the node that it has the image of. */
+static void
+node_of_image (void *page)
+{
+  const struct disk_log *log = page;
+  struct disk_node *node = page;
+
+  memmove (page, log->body, DISK_NODE_USED);
+  memset ((uint8_t *) page + DISK_NODE_USED, 0, BUF_BYTES - DISK_NODE_USED);
   node->crc = crc32c (0, node, DISK_CRC_OFF);
+}
+
+static void
+put_image (const struct disk_log *log, void *page)
+{
+  memcpy (page, log, sizeof *log);
+  node_of_image (page);
 }
 
 int
 recover_read_image (void *arg, uint64_t blk, void *page)
 {
   struct recover *rc = arg;
-  const struct imaged_at *at = imaged_find (&rc->fl->imaged, blk);
-  const struct disk_log *log;
+  uint64_t lsn = recover_image_lsn (rc, blk);
+  const struct disk_log *log = page;
 
-  if (at == NULL || at->lsn == 0)
-    return ENOENT;
-  if (at->lsn + RING_RUN_MAX < rc->at || at->lsn > rc->at + RING_RUN_MAX)
-    rc->images.next_nr = 1;
-  else
-    rc->images.next_nr = RING_RUN_MAX;
-  log = ring_block (&rc->images, at->lsn, rc->first, rc->end, false);
-  if (log == NULL || !ring_is_good (&rc->images, log, at->lsn, 0) ||
-      log->kind != DISK_LOG_UNDO || log->blk != blk)
+  if (!recover_ahead_take (rc, blk, page)) {
+    if (lsn == 0)
+      return ENOENT;
+    if (volume_read (rc->ring.v,
+                     blkno_place (ring_blkno (&rc->ring, lsn)) * BUF_BYTES,
+                     page, BUF_BYTES) != 0)
+      return EIO;
+  }
+  if (lsn == 0)
+    return 0;
+  if (!ring_is_good (&rc->ring, log, lsn, 0) || log->kind != DISK_LOG_UNDO ||
+      log->blk != blk)
     return EIO;
-  put_image (log, page);
+  node_of_image (page);
   return 0;
 }
 
@@ -190,15 +244,13 @@ recover_put_back_rest (struct recover *rc)
 
   for (uint64_t lsn = rc->first; lsn < rc->end && err == 0; lsn++) {
     const struct disk_log *log;
-    struct imaged_at *at;
 
     err = recover_log (rc, lsn, false, &log);
     if (err || log->kind != DISK_LOG_UNDO)
       continue;
-    at = imaged_find (&rc->fl->imaged, log->blk);
-    if (at == NULL || at->lsn != lsn || SABOTAGE (forget_images))
+    if (recover_image_lsn (rc, log->blk) != lsn || SABOTAGE (forget_images))
       continue;
-    at->lsn = 0;
+    imaged_find (&rc->fl->imaged, log->blk)->lsn = 0;
     err = put_back (rc, log);
   }
   return err == 0 && rc->nr_copies > 0 ? write_copies (rc) : err;

@@ -25,8 +25,8 @@
  *     behind E.  So a crash at any step begins again and ends the same.
  * I2. No block is allocated: records say where new nodes are.
  * I3. Memory: the buffers that this server has, however many the one before it
- *     had; and beside them two runs of the log, some words an image, and a
- *     candidate a page above M (bounded by GROUP_PAGES_MAX).
+ *     had; and beside them a run of the log, the nodes read ahead, 15 bytes an
+ *     image, and a candidate a page above M (bounded by GROUP_PAGES_MAX).
  *
  * How I1 and I3 go together: if nodes that 6 has changed become many, they are
  * written early, each to its place, and can be evicted (cycle_write_early ()).
@@ -43,6 +43,11 @@
  *
  * So what may be dirty has room at any time between two changes, and each
  * change is small: one record, or one page above M.
+ *
+ * What takes the time is I/O: where the server before this one had more
+ * buffers, nearly each record is a node read and a node written, 4 KiB
+ * anywhere. So both go as many at a time as a batch takes: nodes are read
+ * before their records (recover-ahead.c), and written when they are many.
  */
 
 #include <config.h>
@@ -262,6 +267,22 @@ redo_rec (struct recover *rc, struct change *ch, const struct disk_log *log,
   return rc->ops->map (rc->arg, ch, rec, more);
 }
 
+/* The nodes that a block's records will change. */
+static void
+read_ahead (struct recover *rc, const struct disk_log *log)
+{
+  const struct disk_rec *rec;
+  uint32_t pos = 0;
+
+  recover_ahead_begin (rc);
+  if (log->lsn >= rc->mark)
+    return; /* recover_pages () does it */
+  while ((rec = undo_next_rec (log, log->bytes, &pos)) != NULL)
+    if (is_page_rec (rec) && rec_ok (rc, rec))
+      recover_ahead_add (rc, rec->object, rec->pgno, rec->nr);
+  recover_ahead_read (rc);
+}
+
 static int
 redo_block (struct recover *rc, struct change *ch, const struct disk_log *log)
 {
@@ -269,6 +290,7 @@ redo_block (struct recover *rc, struct change *ch, const struct disk_log *log)
   uint32_t pos = 0;
   int err = 0;
 
+  read_ahead (rc, log);
   while (err == 0 && (rec = undo_next_rec (log, log->bytes, &pos)) != NULL) {
     err = redo_rec (rc, ch, log, rec);
     if (err == 0)
@@ -288,7 +310,6 @@ redo_all (struct recover *rc)
   for (uint64_t lsn = rc->first; lsn < rc->end && err == 0; lsn++) {
     const struct disk_log *log;
 
-    rc->at = lsn;
     err = recover_log (rc, lsn, false, &log);
     if (err == 0 && log->kind == DISK_LOG_REDO) {
       /* To settle pages takes the ring's memory. */
@@ -362,7 +383,7 @@ undo_and_redo (struct recover *rc)
   if (err == 0)
     err = cycle_run_last (fl, DISK_IN_USE);
   free (fl->imaged.at);
-  fl->imaged = (struct imaged){ NULL, 0 };
+  fl->imaged = (struct imaged){ NULL, 0, 0 };
   fl->early_cycle = UINT64_MAX;
   return err;
 }
@@ -383,14 +404,14 @@ attach (struct recover *rc)
   return supers_attach (rc->supers, buf_volume (rc->fl->bs, 0)->data);
 }
 
-/* Writes go several at a time, if the kernel can; its rings are gone again
- * before the process forks.
+/* Nobody else is on the volumes: as many transfers at a time as may be, if the
+ * kernel can; its rings are gone again before the process forks.
  */
 static int
 undo_and_redo_fast (struct recover *rc)
 {
   struct vpool *slow = rc->fl->pool, *fast;
-  int err = vpool_create (2, PAGE_BYTES, VPOOL_AUTO, &fast);
+  int err = vpool_create_deep (2, PAGE_BYTES, VPOOL_AUTO, VIO_DEPTH_MAX, &fast);
 
   if (err)
     return err;
@@ -468,12 +489,11 @@ recover_run (struct flush *fl, struct supers *supers, struct staging *old,
       ring_open (&rc.ring, fl->config.volumes[0], &supers->root, RING_RUN_MAX);
   rc.page = aligned_alloc (BUF_BYTES, BUF_BYTES);
   if (err == 0)
-    err = ring_open (&rc.images, fl->config.volumes[0], &supers->root,
-                     RING_RUN_MAX);
+    err = recover_ahead_open (&rc);
   if (err == 0)
     err = rc.page != NULL ? run (&rc, old) : ENOMEM;
   ring_close (&rc.ring);
-  ring_close (&rc.images);
+  recover_ahead_close (&rc);
   free (rc.page);
   free (rc.candidates);
   free (rc.late);

@@ -24,6 +24,10 @@ struct recover_ops {
   /* MAP, ZERO, FREE of an object that may be gone.  crc: nr of a MAP. */
   int (*map) (void *arg, struct change *ch, const struct disk_rec *rec,
               const uint32_t *crc);
+  /* The block of the node that has this page's entry, if it is in no buffer; 0:
+   * it is, or none has.  May read what is above it.  NULL: nobody knows.
+   */
+  uint64_t (*where) (void *arg, uint64_t object, pgno_t pgno);
 };
 
 struct recover_report {

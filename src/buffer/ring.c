@@ -91,6 +91,12 @@ ring_block (struct ring *r, uint64_t lsn, uint64_t low, uint64_t high,
                                     (lsn - r->first) * DISK_BLOCK_BYTES);
 }
 
+uint64_t
+ring_blkno (const struct ring *r, uint64_t lsn)
+{
+  return blkno_make (0, r->ring_first + lsn % r->ring_blocks);
+}
+
 bool
 ring_is_good (const struct ring *r, const struct disk_log *log, uint64_t lsn,
               uint64_t epoch)

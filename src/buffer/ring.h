@@ -39,6 +39,9 @@ extern const struct disk_log *ring_block (struct ring *r, uint64_t lsn,
                                           uint64_t low, uint64_t high,
                                           bool back);
 
+/* The block that lsn has its place in. */
+extern uint64_t ring_blkno (const struct ring *r, uint64_t lsn);
+
 /* Is it block lsn, whole, of this store, and of this epoch or a later one? */
 extern bool ring_is_good (const struct ring *r, const struct disk_log *log,
                           uint64_t lsn, uint64_t epoch);

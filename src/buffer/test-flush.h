@@ -160,10 +160,20 @@ rig_redo_map (void *arg, struct change *ch, const struct disk_rec *rec,
   return 0;
 }
 
+static inline uint64_t
+rig_redo_where (void *arg, uint64_t object, pgno_t pgno)
+{
+  struct rig *r = arg;
+
+  assert_int_equal (object, RIG_TREE);
+  return tree_where (&r->tree, pgno >> DISK_MAP_SHIFT);
+}
+
 static const struct recover_ops rig_redo = {
   .begin = rig_redo_begin,
   .node = rig_redo_node,
   .map = rig_redo_map,
+  .where = rig_redo_where,
 };
 
 /* Open what is on r->v; returns recovery's result. */

@@ -312,6 +312,21 @@ tree_get (struct tree *t, uint64_t index, struct buf **leafp)
   return 0;
 }
 
+uint64_t
+tree_where (struct tree *t, uint64_t index)
+{
+  struct buf *leaf = node_find (t, 0, index);
+  struct disk_pointer at = { 0 };
+
+  if (leaf != NULL) {
+    buf_put (t->bs, leaf);
+    return 0;
+  }
+  if (!in_tree (t, 0, index) || leaf_pointer (t, index, &at) != 0)
+    return 0;
+  return at.blk;
+}
+
 int
 tree_has (struct tree *t, uint64_t index, bool *has)
 {

@@ -49,6 +49,11 @@ extern void tree_fini (struct tree *t);
  */
 extern int tree_get (struct tree *t, uint64_t index, struct buf **leafp);
 
+/* The block of a leaf that is in no buffer; 0: it is in one, or is not there,
+ * or nobody can say.  Lock, Blocks: as tree_has.
+ */
+extern uint64_t tree_where (struct tree *t, uint64_t index);
+
 /* Is the leaf there?  It is not loaded.  EIO.  Lock, Blocks: as tree_get. */
 extern int tree_has (struct tree *t, uint64_t index, bool *has);
 

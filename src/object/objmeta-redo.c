@@ -47,6 +47,14 @@ objmeta_redo_node (void *map, struct change *ch, const struct disk_rec *rec)
   return tree_redo (&m->tree, ch, rec, node_used, node_gone, m);
 }
 
+uint64_t
+objmeta_where (void *map, pgno_t pgno)
+{
+  struct objmeta *m = map;
+
+  return tree_where (&m->tree, pgno / DISK_MAP_PAGES);
+}
+
 /* ---- pages ---- */
 
 struct redo {

@@ -62,6 +62,11 @@ extern int objmeta_redo (void *map, struct change *ch,
                          const struct disk_rec *rec, const uint32_t *crc,
                          int64_t *nr_mapped, int64_t *nr_zero);
 
+/* The block of the node that has the entry of a page, if it is in no buffer;
+ * else 0.
+ */
+extern uint64_t objmeta_where (void *map, pgno_t pgno);
+
 /* Levels that the map of an object of so many pages has above its leaves. */
 extern uint32_t objmeta_height (pgno_t nr_pages);
 

@@ -102,9 +102,21 @@ redo_map (void *arg, struct change *ch, const struct disk_rec *rec,
                              &dobj->nr_zero);
 }
 
+/* Its map is made for its first record. */
+static uint64_t
+redo_where (void *arg, uint64_t object, pgno_t pgno)
+{
+  struct dobject *dobj = dobject_find (arg, object);
+
+  if (dobj == NULL || dobj->map == NULL)
+    return 0;
+  return objmeta_where (dobj->map, pgno);
+}
+
 const struct recover_ops durable_recover_ops = {
   .begin = redo_begin,
   .node = redo_node,
   .object = redo_object,
   .map = redo_map,
+  .where = redo_where,
 };

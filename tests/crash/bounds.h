@@ -11,6 +11,7 @@
 #define BUFS_MIN              112u
 #define SUPER_RING_BLOCKS_MIN 72u
 #define CYCLE_EARLY_NODES(fl) (4 + (fl)->epoch % 3 * 5)
+#define AHEAD_NODES           6u
 #define DATA_RUNS             24u
 #define META_WAIT             2u
 #define NOTED_FOLD            24u
