@@ -89,7 +89,7 @@ long_op (struct long_run *y, const struct op *op)
     o->token = ++y->token;
   if (op->kind == OP_CREATE)
     o->life = ++y->life;
-  o->error = run_send_op (y->subject, y->s, o);
+  o->error = subject_send (y->subject, y->s, o);
   o->reply = record_event (&y->record);
   if (o->error == ENOSPC && op->kind != OP_CREATE && is_reserved (o->life) &&
       (y->fault == NULL || !y->fault->hit))

@@ -75,12 +75,6 @@ extern void run_world (const struct run_config *config, const struct world *w,
                        struct run *run);
 extern void run_free (struct run *run);
 
-/* Do what o says, of those that a client can ask for: any but OP_REOPEN and
- * the like.  Errors are the store's.
- */
-extern int run_send_op (const struct subject *subject, void *s,
-                        const struct done_op *o);
-
 /* SIGPROF when the process has used so much of a processor from now on; 0: no
  * more.  Not of real time: that goes on when the machine stands still.
  */
