@@ -15,6 +15,7 @@
 
 #include "env.h"
 #include "store.h"
+#include "test-util.h"
 
 #define NR_VOLUMES 2
 

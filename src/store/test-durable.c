@@ -10,6 +10,7 @@
 #include <config.h>
 
 #include "test-store.h"
+#include "test-util.h"
 
 #include "super.h"
 
