@@ -26,8 +26,8 @@
  * comes after.
  */
 #define CYCLES_UNTOLD (UINT64_C (1) << 32)
-#define CYCLE_NS     (5 * NS_PER_S)
-#define IDLE_MARK_NS NS_PER_S
+#define CYCLE_NS      (5 * NS_PER_S)
+#define IDLE_MARK_NS  NS_PER_S
 
 /* The nodes that have an image in the log that recovery goes by: an open hash
  * that was made to hold them all.
