@@ -40,4 +40,15 @@ test_random_below (uint64_t *state, uint64_t below)
   return below == 0 ? 0 : (*state >> 11) % below;
 }
 
+/* Around a look at media that a store writes meanwhile, as a crash has it: the
+ * thread sanitizer is not to see it.
+ */
+#ifdef __SANITIZE_THREAD__
+extern void AnnotateIgnoreReadsBegin (const char *file, int line);
+extern void AnnotateIgnoreReadsEnd (const char *file, int line);
+#else
+#define AnnotateIgnoreReadsBegin(file, line) ((void) 0)
+#define AnnotateIgnoreReadsEnd(file, line)   ((void) 0)
+#endif
+
 #endif /* FARPAGE_TEST_UTIL_H */

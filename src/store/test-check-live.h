@@ -15,6 +15,7 @@
 
 #include "env.h"
 #include "store.h"
+#include "test-util.h"
 
 #define NR_VOLUMES 2
 
@@ -165,17 +166,6 @@ is_saved (struct live *t)
   }
   return same;
 }
-
-/* A look at media that a store writes meanwhile, and that counts only if
- * nothing has: the thread sanitizer need not see it.
- */
-#ifdef __SANITIZE_THREAD__
-extern void AnnotateIgnoreReadsBegin (const char *file, int line);
-extern void AnnotateIgnoreReadsEnd (const char *file, int line);
-#else
-#define AnnotateIgnoreReadsBegin(file, line) ((void) 0)
-#define AnnotateIgnoreReadsEnd(file, line)   ((void) 0)
-#endif
 
 /* A moment of a store that is open: a copy of blocks that are being written
  * would be of no moment.

@@ -10,6 +10,7 @@
 #include <config.h>
 
 #include "test-store.h"
+#include "test-util.h"
 
 #include "super.h"
 
@@ -106,15 +107,6 @@ reopen (struct kept *k)
   close_store (k);
   assert_int_equal (open_store (k, STORE_FLUSH), 0);
 }
-
-/* A crash takes no lock, so the thread sanitizer is not to look. */
-#ifdef __SANITIZE_THREAD__
-extern void AnnotateIgnoreReadsBegin (const char *file, int line);
-extern void AnnotateIgnoreReadsEnd (const char *file, int line);
-#else
-#define AnnotateIgnoreReadsBegin(file, line) ((void) 0)
-#define AnnotateIgnoreReadsEnd(file, line)   ((void) 0)
-#endif
 
 static struct durable_stat
 durable_of (struct kept *k)

@@ -36,17 +36,6 @@ add_version (struct expect_page *p, const struct content *c)
 }
 
 static void
-change (const struct done_op *o, uint32_t pgno, struct content *c)
-{
-  for (unsigned i = 0; i < PAGE_SECTORS; i++) {
-    uint32_t sector = pgno * PAGE_SECTORS + i;
-
-    if (sector >= o->op.first && sector < o->op.first + o->op.nr)
-      c->token[i] = o->op.kind == OP_WRITE ? o->token : 0;
-  }
-}
-
-static void
 note_page (struct ledger *l, const struct done_op *o, uint32_t pgno,
            enum ledger_how how)
 {
@@ -59,7 +48,7 @@ note_page (struct ledger *l, const struct done_op *o, uint32_t pgno,
   for (unsigned i = 0; i < old.nr; i++) {
     struct content c = old.is[i];
 
-    change (o, pgno, &c);
+    model_apply (o, pgno, &c);
     add_version (live, &c);
     add_version (durable, &c);
   }

@@ -49,53 +49,6 @@ is_reserved (unsigned life)
   return life >= LONG_FIRST_LIFE && life % 2 == 1;
 }
 
-static int
-send_write (struct long_run *y, const struct done_op *o)
-{
-  uint32_t bytes = o->op.nr * SECTOR_BYTES;
-  uint8_t *buf = aligned_alloc (PAGE_BYTES, (bytes + PAGE_MASK) & ~PAGE_MASK);
-  int err;
-
-  if (buf == NULL)
-    abort ();
-  for (uint32_t i = 0; i < o->op.nr; i++) {
-    uint32_t sector = o->op.first + i;
-    struct where at = { o->life, sector / PAGE_SECTORS };
-
-    content_fill (o->token, &at, sector % PAGE_SECTORS, buf + i * SECTOR_BYTES);
-  }
-  err = y->subject->write (y->s, o->op.name, buf,
-                           (uint64_t) o->op.first * SECTOR_BYTES, bytes,
-                           o->op.fua);
-  memset (buf, 0xee, bytes); /* the reply is out: it is the client's again */
-  free (buf);
-  return err;
-}
-
-static int
-send_op (struct long_run *y, const struct done_op *o)
-{
-  const struct subject *subject = y->subject;
-  uint64_t off = (uint64_t) o->op.first * SECTOR_BYTES;
-  uint32_t bytes = o->op.nr * SECTOR_BYTES;
-
-  switch (o->op.kind) {
-  case OP_WRITE:
-    return send_write (y, o);
-  case OP_TRIM:
-    return subject->trim (y->s, o->op.name, off, bytes, o->op.fua);
-  case OP_FLUSH:
-    return subject->flush (y->s, o->op.name);
-  case OP_CREATE:
-    return subject->create (y->s, o->op.name, o->op.nr, o->op.fua);
-  case OP_REMOVE:
-    return subject->remove (y->s, o->op.name);
-  default:
-    return subject->zero (y->s, o->op.name, off, bytes, o->op.kind == OP_ZERO,
-                          o->op.fua);
-  }
-}
-
 /* It failed: was the fault there by then?  It went well: should it have? */
 void
 long_judge (struct long_run *y, const char *what, int err, bool failed_before,
@@ -136,7 +89,7 @@ long_op (struct long_run *y, const struct op *op)
     o->token = ++y->token;
   if (op->kind == OP_CREATE)
     o->life = ++y->life;
-  o->error = send_op (y, o);
+  o->error = subject_send (y->subject, y->s, o);
   o->reply = record_event (&y->record);
   if (o->error == ENOSPC && op->kind != OP_CREATE && is_reserved (o->life) &&
       (y->fault == NULL || !y->fault->hit))

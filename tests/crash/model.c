@@ -235,8 +235,8 @@ allow (struct expect_page *p, const struct content *c)
   p->is[p->nr++] = *c;
 }
 
-static void
-apply_op (const struct done_op *o, uint32_t pgno, struct content *c)
+void
+model_apply (const struct done_op *o, uint32_t pgno, struct content *c)
 {
   for (unsigned i = 0; i < PAGE_SECTORS; i++) {
     uint32_t sector = pgno * PAGE_SECTORS + i;
@@ -272,7 +272,7 @@ walk_on (const struct walk *w, uint32_t done, const struct content *c)
 
     if (!may_follow (w, done, i))
       continue;
-    apply_op (w->op[i], w->to->pgno, &next);
+    model_apply (w->op[i], w->to->pgno, &next);
     walk_on (w, done | 1u << i, &next);
   }
 }

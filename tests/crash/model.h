@@ -119,6 +119,9 @@ extern void content_fill (uint16_t token, const struct where *at,
 extern bool content_parse (const void *page, const struct where *at,
                            struct content *c, char *why);
 
+/* What o makes of a page that it touches. */
+extern void model_apply (const struct done_op *o, uint32_t pgno,
+                         struct content *c);
 extern bool expect_allows (const struct expect_page *e,
                            const struct content *c);
 /* NULL: zeros alone are allowed. */

@@ -226,62 +226,17 @@ reopen (struct bench *b)
 
 /* ---- operations ---- */
 
-static void
-fill (const struct done_op *o, uint8_t *to)
-{
-  for (uint32_t i = 0; i < o->op.nr; i++) {
-    uint32_t sector = o->op.first + i;
-    struct where at = { o->life, sector / PAGE_SECTORS };
-
-    content_fill (o->token, &at, sector % PAGE_SECTORS, to + i * SECTOR_BYTES);
-  }
-}
-
-static int
-do_write (struct bench *b, const struct done_op *o)
-{
-  uint32_t bytes = o->op.nr * SECTOR_BYTES;
-  uint8_t *buf = aligned_alloc (PAGE_BYTES, (bytes + PAGE_MASK) & ~PAGE_MASK);
-  int err;
-
-  if (buf == NULL)
-    abort ();
-  fill (o, buf);
-  err = b->config->subject->write (b->s, o->op.name, buf,
-                                   (uint64_t) o->op.first * SECTOR_BYTES, bytes,
-                                   o->op.fua);
-  memset (buf, 0xee, bytes); /* the reply is out: it is the client's again */
-  free (buf);
-  return err;
-}
-
 static int
 do_op (struct bench *b, const struct done_op *o)
 {
-  const struct subject *subject = b->config->subject;
-  uint64_t off = (uint64_t) o->op.first * SECTOR_BYTES;
-  uint32_t bytes = o->op.nr * SECTOR_BYTES;
-
   switch (o->op.kind) {
-  case OP_WRITE:
-    return do_write (b, o);
-  case OP_TRIM:
-    return subject->trim (b->s, o->op.name, off, bytes, o->op.fua);
-  case OP_ZERO:
-  case OP_ZERO_RESERVED:
-    return subject->zero (b->s, o->op.name, off, bytes, o->op.kind == OP_ZERO,
-                          o->op.fua);
-  case OP_FLUSH:
-    return subject->flush (b->s, o->op.name);
-  case OP_CREATE:
-    return subject->create (b->s, o->op.name, o->op.nr, o->op.fua);
-  case OP_REMOVE:
-    return subject->remove (b->s, o->op.name);
   case OP_REOPEN:
     return reopen (b);
-  default:
+  case OP_SLEEP:
     task_sleep (SLEEP_NS);
     return 0;
+  default:
+    return subject_send (b->config->subject, b->s, o);
   }
 }
 

@@ -67,4 +67,12 @@ enum toy_error {
 };
 extern enum toy_error toy_error;
 
+struct done_op;
+
+/* Do what o says, one of the things that a client can ask for: not OP_SLEEP,
+ * not OP_REOPEN.  Errors are the store's.
+ */
+extern int subject_send (const struct subject *subject, void *s,
+                         const struct done_op *o);
+
 #endif /* FARPAGE_CRASH_SUBJECT_H */
