@@ -237,12 +237,27 @@ each_image (struct recover *rc,
   return err;
 }
 
+/* Where the images lie that still count; often there are none. */
+static void
+find_rest (const struct imaged *im, uint64_t *first, uint64_t *end)
+{
+  *first = UINT64_MAX;
+  *end = 0;
+  for (uint64_t i = 0; i < im->size; i++)
+    if (blk_of (&im->at[i]) != 0 && im->at[i].lsn != 0) {
+      *first = min_u64 (*first, im->before + im->at[i].lsn);
+      *end = max_u64 (*end, im->before + im->at[i].lsn + 1);
+    }
+}
+
 int
 recover_put_back_rest (struct recover *rc)
 {
+  uint64_t first, end;
   int err = 0;
 
-  for (uint64_t lsn = rc->first; lsn < rc->end && err == 0; lsn++) {
+  find_rest (&rc->fl->imaged, &first, &end);
+  for (uint64_t lsn = first; lsn < end && err == 0; lsn++) {
     const struct disk_log *log;
 
     err = recover_log (rc, lsn, false, &log);
