@@ -238,11 +238,17 @@ crash_kind (struct chain *ch, enum crash_kind kind)
   uint64_t *points;
   unsigned nr = states_points (&ch->run->record, kind, &points);
   struct states s;
+  enum moment waits = MOMENT_ANY;
   bool good = true;
 
   states_begin (&s, &ch->run->record, ch->start, kind);
   for (unsigned i = 0; i < nr && good && !is_late (ch); i++) {
-    if (!is_wanted (ch, kind, points[i], nr))
+    bool wanted = is_wanted (ch, kind, points[i], nr);
+
+    if (ch->c->nr_script == 0 && kind == CRASH_MACHINE)
+      wanted = states_put_off (&ch->run->record, ch->start, points[i], wanted,
+                               &ch->rng, &waits);
+    if (!wanted)
       continue;
     states_advance (&s, points[i]);
     good = crash_point (ch, &s);

@@ -4,7 +4,8 @@
  *
  * As small as it goes, so that its rings wrap, its buffers run out and an open
  * costs little: BUFS_MIN buffers, the smallest ring, 384 blocks and 160 on a
- * second volume; without staging so few blocks that each is used again soon.
+ * second volume; without staging so few blocks that each is used again soon,
+ * and a ring so large that a cycle begins before anybody waits for it.
  * The strict one has a second volume that is so large that the free map of it
  * has more than one leaf.  One connection to each object, shared by all
  * clients.
@@ -23,6 +24,9 @@
 #include "store.h"
 #include "super.h"
 
+/* In the smallest one what is kept for a cut comes before three quarters. */
+#define PLAIN_RING_BLOCKS 112u
+
 struct sut {
   struct store *s;
   struct conn *conn[MODEL_NAMES];
@@ -32,16 +36,28 @@ static const char *const names[MODEL_NAMES] = { "a", "b", "c", "d", "e",
                                                 "f", "g", "h", "i" };
 
 static int
-real_format (struct volume *const *v, unsigned nr)
+format_with (struct volume *const *v, unsigned nr, uint64_t ring_blocks)
 {
   struct super_format config = {
     .volumes = v,
     .nr_volumes = nr,
-    .ring_bytes = SUPER_RING_BLOCKS_MIN * DISK_BLOCK_BYTES,
+    .ring_bytes = ring_blocks * DISK_BLOCK_BYTES,
   };
   uint8_t uuid[DISK_UUID_BYTES];
 
   return super_format (&config, uuid);
+}
+
+static int
+real_format (struct volume *const *v, unsigned nr)
+{
+  return format_with (v, nr, SUPER_RING_BLOCKS_MIN);
+}
+
+static int
+plain_format (struct volume *const *v, unsigned nr)
+{
+  return format_with (v, nr, PLAIN_RING_BLOCKS);
 }
 
 /* ---- open and close ---- */
@@ -257,23 +273,25 @@ real_check_media (struct volume *const *v, unsigned nr, bool closed)
   return check_store_images (v, nr, !closed);
 }
 
-#define REAL                                                       \
-  .nr_volumes = 2, .format = real_format, .close = real_close,     \
-  .create = real_create, .remove = real_remove, .size = real_size, \
-  .read = real_read, .write = real_write, .trim = real_trim,       \
-  .zero = real_zero, .flush = real_flush, .holes = real_holes,     \
-  .check = real_check, .check_media = real_check_media
+#define REAL                                                     \
+  .nr_volumes = 2, .close = real_close, .create = real_create,   \
+  .remove = real_remove, .size = real_size, .read = real_read,   \
+  .write = real_write, .trim = real_trim, .zero = real_zero,     \
+  .flush = real_flush, .holes = real_holes, .check = real_check, \
+  .check_media = real_check_media
 
 const struct subject store_subject = { .name = "store",
                                        .nr_blocks = { 384, 160 },
                                        .nr_bases = 4,
                                        .has_staging = true,
+                                       .format = real_format,
                                        .open = open_staged,
                                        REAL };
 const struct subject plain_subject = { .name = "plain",
-                                       .nr_blocks = { 176, 48 },
+                                       .nr_blocks = { 216, 48 },
                                        .nr_bases = 3,
                                        .fills = true,
+                                       .format = plain_format,
                                        .open = open_plain,
                                        REAL };
 const struct subject strict_subject = { .name = "strict",
@@ -281,5 +299,6 @@ const struct subject strict_subject = { .name = "strict",
                                                        DISK_FREEMAP_BITS + 64 },
                                         .nr_bases = 4,
                                         .strict = true,
+                                        .format = real_format,
                                         .open = open_strict,
                                         REAL };
