@@ -178,6 +178,9 @@ cycle_write_early (struct flush *fl)
   struct cut cut = { .cycle = atomic_load (&fl->cycle) };
   int err = 0;
 
+  /* What could not be written then is still taken. */
+  if (flush_failed (fl))
+    return;
   take_nodes (fl, &cut);
   bufs_sort (fl->cut, cut.nr);
   if (!SABOTAGE (early_before_log))
