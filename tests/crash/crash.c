@@ -85,8 +85,9 @@ print_stats (const struct pack *p, double seconds, uint64_t *nr_distinct)
           r.stat.nr_runs, seconds,
           r.cpu_seconds * 1e6 / (double) (r.stat.nr_runs + 1),
           (double) r.stat.nr_distinct / seconds, config.nr_procs);
-  printf ("of them %" PRIu64 " of %" PRIu64 " runs of %u requests\n", r.nr_cuts,
-          r.nr_long, LONG_REQUESTS);
+  printf ("of them %" PRIu64 " of %" PRIu64 " runs of %u requests, %" PRIu64
+          " met a fault when they were opened\n",
+          r.nr_cuts, r.nr_long, LONG_REQUESTS, r.nr_tried);
   *nr_distinct = r.stat.nr_distinct;
 }
 

@@ -281,6 +281,7 @@ real_check_media (struct volume *const *v, unsigned nr, bool closed)
   .check_media = real_check_media
 
 const struct subject store_subject = { .name = "store",
+                                       .nr_ring = SUPER_RING_BLOCKS_MIN,
                                        .nr_blocks = { 384, 160 },
                                        .nr_bases = 4,
                                        .has_staging = true,
@@ -288,6 +289,7 @@ const struct subject store_subject = { .name = "store",
                                        .open = open_staged,
                                        REAL };
 const struct subject plain_subject = { .name = "plain",
+                                       .nr_ring = PLAIN_RING_BLOCKS,
                                        .nr_blocks = { 216, 48 },
                                        .nr_bases = 3,
                                        .fills = true,
@@ -295,6 +297,7 @@ const struct subject plain_subject = { .name = "plain",
                                        .open = open_plain,
                                        REAL };
 const struct subject strict_subject = { .name = "strict",
+                                        .nr_ring = SUPER_RING_BLOCKS_MIN,
                                         .nr_blocks = { 384,
                                                        DISK_FREEMAP_BITS + 64 },
                                         .nr_bases = 4,
