@@ -47,6 +47,7 @@
   X (early_before_log, "recovery writes a node when its image is durable")     \
   X (free_meta_early, "a map block is free when its cycle has retired")        \
   X (free_ring_early, "the ring is free when the superblock drops it")         \
+  X (retire_early, "META's blocks wait for the cut after them")                \
   X (rewrite_log, "a log block that was flushed is not written again")         \
   X (believe_behind, "the log ends at the first block that is not good")       \
   X (forget_mark, "a recovery goes on telling the old mark")                   \

@@ -21,6 +21,21 @@
  * An empty cycle is how the last full one retires: it comes when nothing has
  * happened for CYCLE_NS.
  *
+ * Steps 1 and 2 may change more nodes than there are buffers for: leaves of the
+ * free map, from notes all over the pool.  Then what is dirty is written before
+ * the cut (cycle_write_early ()), with a number of its own, n; the cut comes
+ * with n + 1 or later.  No superblock tells of it:
+ *
+ *   - the log is durable through the last change of what is written (R3).  So
+ *     after a crash UNDO goes back to P(n - 1) as it does from step 5.
+ *   - what such a node was at P(n - 1) is in the log already: changing it again
+ *     before the cut lays no image (flush.early_cycle), so the ring holds one
+ *     of each leaf.
+ *   - blocks that META gives up wait for the superblock of the cut that comes
+ *     after, whatever its number.
+ *   - recovery leaves out so many numbers that no node on the media has one
+ *     that it gives again (CYCLES_UNTOLD).
+ *
  * One thread runs this, beside the commits; or recovery, or close.
  */
 
@@ -75,13 +90,14 @@ make_cut (struct flush *fl, struct cut *cut)
   if (err)
     return fail (fl, "the free map could not be read");
   gate_close (fl);
-  cut->cycle = atomic_load (&fl->cycle);
   cut->root = fl->cut_root;
   cut->root.redo_epoch = fl->epoch;
   err = fl->config.ops->cut (fl->config.arg, &ch, &cut->root);
   if (err == 0) {
+    cut->cycle = atomic_load (&fl->cycle);
     cut->lsn = undo_close_block (fl);
     take_nodes (fl, cut);
+    atomic_store (&fl->early_cycle, cut->cycle + 1);
   }
   gate_open (fl);
   if (err)
@@ -163,28 +179,57 @@ write_nodes (struct flush *fl, const struct cut *cut)
   return err ? fail (fl, "a map could not be written") : 0;
 }
 
-/* ---- in recovery ---- */
+/* ---- before the cut ---- */
+
+/* Dirty nodes, at most: what has room beside the changes that are under way, or
+ * in recovery, with no pages, three quarters of the buffers.  Less what a
+ * change may add; the others are for the log and for what is read.
+ */
+uint64_t
+cycle_early_nodes (struct flush *fl)
+{
+  uint64_t credit = atomic_load (&fl->inside) >> 32;
+  uint64_t most = bufs_dirty_max (fl->bs, BUF_META);
+
+  if (fl->hold_mark)
+    return bufs_nr (fl->bs) / 4 * 3 - CHANGE_NODES_MAX;
+  return most - min_u64 (most, credit + CHANGE_NODES_MAX);
+}
 
 bool
 cycle_is_full (struct flush *fl)
 {
-  return fl->early_cycle != UINT64_MAX &&
-         bufs_nr_dirty (fl->bs, BUF_META) >= CYCLE_EARLY_NODES (fl);
+  return bufs_nr_dirty (fl->bs, BUF_META) >=
+         max_u64 (CYCLE_EARLY_NODES (fl), 1);
+}
+
+bool
+flush_has_room (struct flush *fl)
+{
+  return !cycle_is_full (fl);
 }
 
 void
 cycle_write_early (struct flush *fl)
 {
-  struct cut cut = { .cycle = atomic_load (&fl->cycle) };
+  struct cut cut = { .nr = 0 };
+  bool closed = atomic_load (&fl->closed);
   int err = 0;
 
   /* What could not be written then is still taken. */
   if (flush_failed (fl))
     return;
+  if (!closed)
+    gate_close (fl);
+  cut.cycle = atomic_load (&fl->cycle);
+  cut.lsn = undo_close_block (fl);
   take_nodes (fl, &cut);
+  if (!closed)
+    gate_open (fl);
   bufs_sort (fl->cut, cut.nr);
-  if (!SABOTAGE (early_before_log))
-    err = commit_pass_alone (fl, true, true); /* R3 */
+  if (!SABOTAGE (early_before_log)) /* R3 */
+    err = fl->started ? flush_commit (fl, cut.lsn)
+                      : commit_pass_alone (fl, true, true);
   if (err == 0)
     (void) write_nodes (fl, &cut);
 }
@@ -266,7 +311,7 @@ cycle_run (struct flush *fl)
   if (err)
     return err;
   retire (fl, SABOTAGE (free_ring_early) ? cut.lsn : fl->cut_lsn,
-          cut.cycle - 1);
+          SABOTAGE (retire_early) ? cut.cycle - 1 : fl->cut_root.cycle);
   err = write_nodes (fl, &cut);
   if (err)
     return err;

@@ -20,13 +20,14 @@
 #define COMMIT_TAKE     1024u /* buffers taken for writing at a time */
 #define CYCLE_COPIES    256u  /* nodes copied for writing at a time */
 #ifndef CYCLE_EARLY_NODES     /* the simulator has fewer */
-/* Dirty nodes in recovery: three quarters of the buffers, less what a change
- * may add.  The log needs the others, the table's leaves, and what is read.
- */
-#define CYCLE_EARLY_NODES(fl) (bufs_nr ((fl)->bs) / 4 * 3 - CHANGE_NODES_MAX)
+#define CYCLE_EARLY_NODES(fl) cycle_early_nodes (fl)
 #endif
-#define CYCLE_NS     (5 * NS_PER_S)
-#define IDLE_MARK_NS NS_PER_S
+/* More than all cycles use, and early writes in them, that one superblock
+ * comes after.
+ */
+#define CYCLES_UNTOLD (UINT64_C (1) << 32)
+#define CYCLE_NS      (5 * NS_PER_S)
+#define IDLE_MARK_NS  NS_PER_S
 
 /* The nodes that have an image in the log that recovery goes by: an open hash
  * that was made to hold them all.
@@ -96,10 +97,10 @@ struct flush {
   struct disk_super cut_root; /* roots as of cut_lsn */
   lock_t node_lock[NODE_LOCKS];
   struct imaged imaged; /* in recovery */
-  /* In recovery: nodes on the media of this cycle or a later one are its own,
-   * and what they were before is in the log.  Else UINT64_MAX.
+  /* Nodes on the media of this cycle or a later one were written before the
+   * cut, by this process, and what they were before is in the log.
    */
-  uint64_t early_cycle;
+  _Atomic uint64_t early_cycle;
 
   /* Who wants what of which thread.  [want_lock] */
   lock_t want_lock;
@@ -164,9 +165,10 @@ extern void commit_main (void *arg);
 extern int cycle_run (struct flush *fl);
 /* The same, and its META is complete, durable and needs no log at the end. */
 extern int cycle_run_last (struct flush *fl, enum disk_state state);
-/* In recovery, with no change under way: write what is dirty if there is much
- * of it; errors have made the store fail.
+/* With no change of the caller's under way: write what is dirty before the cut,
+ * if there is much of it; errors have made the store fail.
  */
+extern uint64_t cycle_early_nodes (struct flush *fl);
 extern bool cycle_is_full (struct flush *fl);
 extern void cycle_write_early (struct flush *fl);
 /* A slot as the last one, but for what the caller has changed in the root. */

@@ -68,7 +68,7 @@ needs_image (const struct flush *fl, const struct buf *b)
 {
   const struct disk_node *node = (const struct disk_node *) b->data;
 
-  return node->cycle < fl->early_cycle &&
+  return node->cycle < atomic_load (&fl->early_cycle) &&
          imaged_find (&fl->imaged, b->blk) == NULL;
 }
 
@@ -294,7 +294,7 @@ flush_create (const struct flush_config *config, struct flush **flp)
   fl->ring_blocks = root->ring_blocks;
   memcpy (fl->uuid, root->uuid, sizeof fl->uuid);
   fl->freemap_nodes = count_freemap_nodes (root);
-  fl->early_cycle = UINT64_MAX;
+  atomic_init (&fl->early_cycle, UINT64_MAX);
   flush_reserve (fl, 0);
   fl->waiters_end = &fl->waiters;
   init_locks (fl);

@@ -33,11 +33,14 @@ struct flush;
 struct change;
 
 struct flush_ops {
-  /* Load what the cut will change, so that it is short.  Blocks: yes. */
+  /* Change and load what the cut would have to, so that it is short.  Blocks:
+   * yes.
+   */
   int (*before_cut) (void *arg);
   /* The gate is closed, nobody changes META: write what is only in memory
    * (counts, roots, free map) into META and into root, by buf_begin () as in
-   * any change.  EIO makes the store fail.
+   * any change, and with flush_make_room () again and again if that may be
+   * many nodes.  EIO makes the store fail.
    */
   int (*cut) (void *arg, struct change *ch, struct disk_super *root);
   /* Records below lsn are durable.  Must not block. */
@@ -96,11 +99,17 @@ extern int change_begin (struct flush *fl, unsigned nr_nodes,
                          struct change *ch);
 extern void change_end (struct flush *fl, struct change *ch);
 
-/* For before_cut (): a change that does not wait for room, which only the
- * cycle under way would make.  The nodes that all of these change in a cycle
- * are the free map's and a few of the table's: room is kept for those.
+/* For before_cut () and cut (), between two changes of at most
+ * CHANGE_NODES_MAX nodes: room for the next, which only the cycle under way
+ * can make.  If buffers are short nodes are written before the cut (cycle.c),
+ * or the log is.  Errors have made the store fail.  Lock: none held.  Blocks:
+ * yes.
  */
+extern void flush_make_room (struct flush *fl);
+/* For before_cut (): a change in the room that this has made. */
 extern void change_begin_cut (struct flush *fl, struct change *ch);
+/* For before_cut (): would the next have to make some? */
+extern bool flush_has_room (struct flush *fl);
 
 /* b is about to change: its UNDO is laid if this is the first time in the
  * cycle (true is returned: whoever points to b must take over the cycle's

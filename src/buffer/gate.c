@@ -185,17 +185,23 @@ change_begin (struct flush *fl, unsigned nr_nodes, struct change *ch)
 }
 
 void
-change_begin_cut (struct flush *fl, struct change *ch)
+flush_make_room (struct flush *fl)
 {
-  ch->lsn = 0;
-  ch->quiet = false;
-  ch->nr_nodes = 0;
   if (cycle_is_full (fl))
     cycle_write_early (fl);
   else if (fl->started && undo_is_half (fl))
     (void) flush_written (fl, flush_tail (fl));
   else if (undo_is_half (fl))
     (void) commit_pass_alone (fl, true, false);
+}
+
+void
+change_begin_cut (struct flush *fl, struct change *ch)
+{
+  ch->lsn = 0;
+  ch->quiet = false;
+  ch->nr_nodes = 0;
+  flush_make_room (fl);
   atomic_fetch_add (&fl->inside, one_inside (0));
 }
 

@@ -321,7 +321,8 @@ set_log_end (struct recover *rc)
   fl->cut_lsn = rc->first;
   fl->cut_root = rc->supers->root;
   /* No cycle before this one has written a node with its number. */
-  atomic_store (&fl->cycle, rc->supers->root.cycle + 2);
+  atomic_store (&fl->cycle, rc->supers->root.cycle + CYCLES_UNTOLD);
+  atomic_store (&fl->early_cycle, flush_cycle (fl));
 }
 
 static int
@@ -348,7 +349,6 @@ undo_and_redo (struct recover *rc)
 
   fl->hold_mark = true;
   fl->held_mark = SABOTAGE (forget_mark) ? rc->end : rc->mark;
-  fl->early_cycle = flush_cycle (fl);
   err = recover_make_room (rc);
   if (err == 0)
     err = recover_note_images (rc);
@@ -363,7 +363,6 @@ undo_and_redo (struct recover *rc)
     err = cycle_run_last (fl, DISK_IN_USE);
   free (fl->imaged.at);
   fl->imaged = (struct imaged){ NULL, 0 };
-  fl->early_cycle = UINT64_MAX;
   return err;
 }
 

@@ -43,13 +43,12 @@
 #ifndef NOTED_FOLD                         /* the simulator folds sooner */
 #define NOTED_FOLD (FREEMAP_NOTED_MAX / 4) /* more: fold before entering */
 #endif
-#define FOLD_NOTES 4096u /* in one change, at most */
-#define FOLD_BATCH 64u   /* notes looked at under one lock */
-#define FOLD_OPEN  8u    /* leaves kept in hand */
-#define MERGE_BACK 8u
-#define LOAD_NOTES 256u
-#define NOTE_USED  (UINT64_C (1) << 63) /* in blk */
-#define FOLD_ALL   UINT32_MAX
+#define FOLD_PIECES 4096u /* in one change, at most */
+#define FOLD_BATCH  64u   /* notes looked at under one lock */
+#define FOLD_OPEN   8u    /* leaves kept in hand */
+#define MERGE_BACK  8u
+#define LOAD_NOTES  256u
+#define NOTE_USED   (UINT64_C (1) << 63) /* in blk */
 
 static struct log_limit wrong_limit;
 
@@ -158,7 +157,7 @@ take (struct freemap *fm, unsigned nr, const struct note *rest)
 struct fold {
   struct freemap *fm;
   struct change *ch;
-  unsigned credit;                /* nodes that may still be begun; FOLD_ALL */
+  unsigned credit;                /* nodes that may still be begun */
   struct buf *leaf[FOLD_OPEN];    /* begun; NULL */
   struct fm_volume *v[FOLD_OPEN]; /* whose it is */
   unsigned next;                  /* to be given up for another */
@@ -216,11 +215,9 @@ fold_open (struct fold *f, const struct piece *p, struct buf **leafp)
       return 0;
     }
   fold_close (f, i);
-  if (f->credit != FOLD_ALL) {
-    if (f->credit < nr_nodes)
-      return EAGAIN;
-    f->credit -= nr_nodes;
-  }
+  if (f->credit < nr_nodes)
+    return EAGAIN;
+  f->credit -= nr_nodes;
   err = freemap_leaf (f->fm, p->v, p->leaf, leafp);
   if (err)
     return err;
@@ -293,23 +290,23 @@ fold_batch (struct fold *f, unsigned *left)
   while (i<nr && * left> 0 && err == 0) {
     err = fold_piece (f, &notes[i]);
     i += err == 0 && notes[i].nr == 0;
-    if (*left != FOLD_ALL)
-      --*left;
+    --*left;
   }
   take (f->fm, i, i < nr ? &notes[i] : NULL);
   return err;
 }
 
-/* Fold within this credit, and at most so many pieces. */
+/* Fold what one change may. */
 static int
-fold (struct freemap *fm, struct change *ch, unsigned credit, unsigned max)
+fold (struct freemap *fm, struct change *ch)
 {
-  struct fold f = { .fm = fm, .ch = ch, .credit = credit };
+  struct fold f = { .fm = fm, .ch = ch, .credit = CHANGE_NODES_MAX };
+  unsigned left = FOLD_PIECES;
   int err = 0;
 
   LOCK_SCOPE (&fm->fold_lock);
-  while (err == 0 && max > 0)
-    err = fold_batch (&f, &max);
+  while (err == 0 && left > 0)
+    err = fold_batch (&f, &left);
   for (unsigned i = 0; i < FOLD_OPEN; i++)
     fold_close (&f, i);
   return err == ENOENT || err == EAGAIN ? 0 : err;
@@ -325,7 +322,7 @@ fold_change (struct freemap *fm)
 
   if (err)
     return err;
-  err = fold (fm, &ch, CHANGE_NODES_MAX, FOLD_NOTES);
+  err = fold (fm, &ch);
   change_end (fm->fl, &ch);
   return err;
 }
@@ -438,7 +435,7 @@ freemap_before_cut (struct freemap *fm)
     struct change ch;
 
     change_begin_cut (fm->fl, &ch);
-    err = fold (fm, &ch, CHANGE_NODES_MAX, FOLD_NOTES);
+    err = fold (fm, &ch);
     change_end (fm->fl, &ch);
   }
   return err ? err : load (fm);
@@ -447,8 +444,12 @@ freemap_before_cut (struct freemap *fm)
 int
 freemap_cut (struct freemap *fm, struct change *ch, struct disk_super *root)
 {
-  int err = SABOTAGE (fold_late) ? 0 : fold (fm, ch, FOLD_ALL, FOLD_ALL);
+  int err = 0;
 
+  while (err == 0 && atomic_load (&fm->nr_noted) > 0 && !SABOTAGE (fold_late)) {
+    flush_make_room (fm->fl);
+    err = fold (fm, ch);
+  }
   if (err)
     return err;
   assert (atomic_load (&fm->nr_noted) == 0 || SABOTAGE (fold_late));

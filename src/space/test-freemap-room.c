@@ -196,13 +196,63 @@ test_descending (void **state)
   world_drop (&w);
 }
 
+/* ---- more leaves than buffers ---- */
+
+#define HUGE (40 * 1024 * MIB) /* 342 leaves */
+
+/* Changes all over a pool, so that each leaf changes in each cycle, with fewer
+ * buffers than there are leaves; then the store ends, or dies.
+ */
+static void
+change_leaves (bool only_cut, bool dies)
+{
+  struct world w;
+  uint64_t nr_leaves;
+
+  world_create (&w, (uint64_t[]){ HUGE }, 1, BUFS_MIN);
+  w.only_cut = only_cut;
+  nr_leaves = w.end[0] / DISK_FREEMAP_BITS;
+  assert_true (nr_leaves > BUFS_MIN);
+  for (unsigned round = 0; round < 6; round++) {
+    for (uint64_t i = 1; i < nr_leaves; i++)
+      change_run (&w, 0, i * DISK_FREEMAP_BITS + round / 2, 1, round % 2 == 0);
+    if (round % 2 == 1)
+      assert_int_equal (flush_run_cycle (w.b.fl), 0);
+    if (round == 4 && dies)
+      break;
+    assert_false (flush_failed (w.b.fl));
+  }
+  reopen (&w, !dies);
+  compare (&w);
+  world_drop (&w);
+}
+
+static void
+test_many_leaves (void **state)
+{
+  UNUSED (state);
+  change_leaves (false, false);
+  change_leaves (false, true);
+}
+
+/* All that is noted comes after before_cut (), as if many changed all the time.
+ */
+static void
+test_many_in_cut (void **state)
+{
+  UNUSED (state);
+  change_leaves (true, false);
+  change_leaves (true, true);
+}
+
 int
 main (void)
 {
   static const struct CMUnitTest tests[] = {
-    cmocka_unit_test (test_room),       cmocka_unit_test (test_inside),
-    cmocka_unit_test (test_overflow),   cmocka_unit_test (test_threads),
-    cmocka_unit_test (test_descending),
+    cmocka_unit_test (test_room),        cmocka_unit_test (test_inside),
+    cmocka_unit_test (test_overflow),    cmocka_unit_test (test_threads),
+    cmocka_unit_test (test_descending),  cmocka_unit_test (test_many_leaves),
+    cmocka_unit_test (test_many_in_cut),
   };
 
   log_set (test_log_keep, NULL);

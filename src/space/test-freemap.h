@@ -19,6 +19,7 @@ struct world {
   uint64_t nr_blocks[BOOKS_VOLUMES];
   uint64_t first[BOOKS_VOLUMES], end[BOOKS_VOLUMES];
   unsigned nr_cuts;
+  bool only_cut; /* nothing is folded before */
 };
 
 /* ---- what the flusher and recovery ask ---- */
@@ -28,7 +29,7 @@ before_cut (void *arg)
 {
   struct world *w = arg;
 
-  return freemap_before_cut (w->b.fm);
+  return w->only_cut ? 0 : freemap_before_cut (w->b.fm);
 }
 
 static inline int

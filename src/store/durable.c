@@ -65,17 +65,16 @@ count (const struct dobject *dobj, uint64_t counts[3], uint64_t nr_nodes)
   counts[2] = nr_nodes;
 }
 
-/* Its root and counts go into the table, if they have changed or anyway. */
+/* Its root and counts go into the table. */
 static int
-cut_object (struct durable *d, struct change *ch, struct dobject *dobj,
-            bool anyway)
+cut_object (struct durable *d, struct change *ch, struct dobject *dobj)
 {
   struct disk_pointer root;
   uint64_t counts[3], nr_nodes;
 
-  if (dobj->map == NULL ||
-      (!objmeta_root (dobj->map, &root, &nr_nodes) && !anyway))
+  if (dobj->map == NULL)
     return 0;
+  (void) objmeta_root (dobj->map, &root, &nr_nodes);
   count (dobj, counts, nr_nodes);
   return objtable_cut_object (d->ot, ch, dobj->place, dobj->entry.id, &root,
                               counts);
@@ -97,7 +96,7 @@ cut_in_recovery (struct durable *d)
     if (!o->redone)
       continue;
     change_begin_cut (d->fl, &ch);
-    err = cut_object (d, &ch, o, true);
+    err = cut_object (d, &ch, o);
     change_end (d->fl, &ch);
     o->redone = false;
   }
@@ -115,7 +114,8 @@ before_cut (void *arg)
 
   if (err == 0 && d->pk == NULL)
     return cut_in_recovery (d);
-  while (err == 0 && (nr = find_changed (d, places, PLACES_AT_A_TIME)) > 0) {
+  while (err == 0 && flush_has_room (d->fl) &&
+         (nr = find_changed (d, places, PLACES_AT_A_TIME)) > 0) {
     struct change ch;
 
     change_begin_cut (d->fl, &ch);
@@ -126,23 +126,34 @@ before_cut (void *arg)
   return err;
 }
 
-static int
-cut_objects (struct durable *d, struct change *ch)
+/* At most so many that have changed.  Returns how many. */
+static unsigned
+cut_some (struct durable *d, struct change *ch, unsigned max, int *err)
 {
-  int err = 0;
+  unsigned n = 0;
 
   LOCK_SCOPE (&d->lock);
-  for (struct dobject *o = d->objects; o != NULL && err == 0; o = o->next)
-    err = cut_object (d, ch, o, false);
-  return err;
+  for (struct dobject *o = d->objects; o != NULL && n < max && *err == 0;
+       o = o->next) {
+    if (o->map == NULL || !objmeta_has_changed (o->map))
+      continue;
+    *err = cut_object (d, ch, o);
+    n++;
+  }
+  return n;
 }
 
 static int
 cut (void *arg, struct change *ch, struct disk_super *root)
 {
   struct durable *d = arg;
-  int err = cut_objects (d, ch);
+  unsigned nr;
+  int err = 0;
 
+  do {
+    flush_make_room (d->fl);
+    nr = cut_some (d, ch, PLACES_AT_A_TIME, &err);
+  } while (err == 0 && nr == PLACES_AT_A_TIME);
   if (err == 0)
     err = objtable_cut (d->ot, ch, root);
   if (err == 0)
