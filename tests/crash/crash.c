@@ -27,10 +27,10 @@
 #include "switches.h"
 #include "tables.h"
 
-static const struct subject *const subjects[] = { &store_subject,
-                                                  &plain_subject,
-                                                  &strict_subject, &toy_subject,
-                                                  &trivial_subject };
+static const struct subject *const subjects[] = {
+  &store_subject, &plain_subject, &strict_subject,
+  &huge_subject,  &toy_subject,   &trivial_subject
+};
 #define NR_SUBJECTS (sizeof subjects / sizeof subjects[0])
 
 static struct {
@@ -367,7 +367,7 @@ try_cut (void)
 static const char help[] =
     "usage: crash [OPTION]...\n"
     "  --subject NAME     store (with staging), plain (without),\n"
-    "                     strict, toy, trivial\n"
+    "                     strict, huge, toy, trivial\n"
     "  --seconds N        of the sweep, or until a sabotage counts as missed\n"
     "  --seed N           of all choices; random, and printed, without it\n"
     "  --procs N          processes (2)\n"

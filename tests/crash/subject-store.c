@@ -26,6 +26,9 @@
 
 /* In the smallest one what is kept for a cut comes before three quarters. */
 #define PLAIN_RING_BLOCKS 112u
+/* The least for a free map of so many nodes. */
+#define HUGE_RING_BLOCKS 1072u
+#define HUGE_BUFS        256u
 
 struct sut {
   struct store *s;
@@ -60,18 +63,24 @@ plain_format (struct volume *const *v, unsigned nr)
   return format_with (v, nr, PLAIN_RING_BLOCKS);
 }
 
+static int
+huge_format (struct volume *const *v, unsigned nr)
+{
+  return format_with (v, nr, HUGE_RING_BLOCKS);
+}
+
 /* ---- open and close ---- */
 
 static int
 open_with (struct volume *const *v, unsigned nr, enum store_durability mode,
-           const char *staging_dir, void **sp)
+           const char *staging_dir, unsigned nr_bufs, void **sp)
 {
   struct store_volume_config vc[DISKS_MAX] = { 0 };
   struct store_config config = {
     .volumes = vc,
     .nr_volumes = nr,
     .durability = mode,
-    .cache_bytes = BUFS_MIN * BUF_BYTES,
+    .cache_bytes = (uint64_t) nr_bufs * BUF_BYTES,
     .staging_dir = staging_dir,
     .reserve = -1,
   };
@@ -101,19 +110,28 @@ open_with (struct volume *const *v, unsigned nr, enum store_durability mode,
 static int
 open_staged (struct volume *const *v, unsigned nr, void **sp)
 {
-  return open_with (v, nr, STORE_FLUSH, "ram", sp);
+  return open_with (v, nr, STORE_FLUSH, "ram", BUFS_MIN, sp);
 }
 
 static int
 open_plain (struct volume *const *v, unsigned nr, void **sp)
 {
-  return open_with (v, nr, STORE_FLUSH, NULL, sp);
+  return open_with (v, nr, STORE_FLUSH, NULL, BUFS_MIN, sp);
+}
+
+/* Half of META's buffers are for a cut's leaves of the free map; in the rest
+ * there must be room for one change.
+ */
+static int
+open_huge (struct volume *const *v, unsigned nr, void **sp)
+{
+  return open_with (v, nr, STORE_FLUSH, NULL, HUGE_BUFS, sp);
 }
 
 static int
 open_strict (struct volume *const *v, unsigned nr, void **sp)
 {
-  return open_with (v, nr, STORE_STRICT, NULL, sp);
+  return open_with (v, nr, STORE_STRICT, NULL, BUFS_MIN, sp);
 }
 
 static void
@@ -305,3 +323,13 @@ const struct subject strict_subject = { .name = "strict",
                                         .format = real_format,
                                         .open = open_strict,
                                         REAL };
+/* Two levels above the leaves of a free map. */
+const struct subject huge_subject = {
+  .name = "huge",
+  .nr_ring = HUGE_RING_BLOCKS,
+  .nr_blocks = { 1384, DISK_FREEMAP_BITS *DISK_FANOUT + 64 },
+  .nr_bases = 4,
+  .format = huge_format,
+  .open = open_huge,
+  REAL
+};

@@ -52,6 +52,8 @@ extern const struct subject trivial_subject;
 extern const struct subject toy_subject;
 /* The real one: with staging, without, and durable with each reply. */
 extern const struct subject store_subject, plain_subject, strict_subject;
+/* As plain, on a volume of 16 GiB: it is slow. */
+extern const struct subject huge_subject;
 
 /* What is wrong with the toy, for a test of the tests. */
 enum toy_error {
