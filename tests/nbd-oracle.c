@@ -5,11 +5,14 @@
  *
  *   nbd-oracle [-j JOURNAL | -p JOURNAL] [-l LOG] [-f] SOCKET MIB CONNS NAME...
  *
+ *   dial          connect, so that the next run need not
  *   run MS        requests for MS milliseconds, or until the server has gone
  *   resume MS     the same, but who loses the server sends what was not
  *                 answered again to the next one
- *   play NR       with -p: have the model of what was before entry NR of the
- * log verify        read everything and compare
+ *   play NR       with -p: the model becomes what was before entry NR of the
+ *                 log
+ *   verify        read everything and compare, after a restart
+ *   look          the same, of a server that goes on
  *
  * All the disks have MIB MiB; CONNS connections share them out, each with
  * sectors of its own.  -f: only what was flushed stands.  -l: after each flush
@@ -87,6 +90,7 @@ static struct oracle *oracle;
 static uint64_t random_state;
 static unsigned long replied, errors, lost, wrong_reads;
 static int first_error;
+static bool dialled; /* for the next run */
 
 static uint32_t
 random_below (uint32_t n)
@@ -398,10 +402,11 @@ run (uint64_t ms, bool resume)
 
   replied = errors = lost = wrong_reads = 0;
   first_error = 0;
-  if (!dial_all ()) {
+  if (!dialled && !dial_all ()) {
     printf ("failed\n");
     return;
   }
+  dialled = false;
   while (busy) {
     bool more = !gone && now_ms () < end;
 
@@ -477,7 +482,10 @@ obey (const char *line)
 
   if (sscanf (line, "run %" SCNu64, &n) == 1)
     run (n, false);
-  else if (sscanf (line, "resume %" SCNu64, &n) == 1)
+  else if (strcmp (line, "dial\n") == 0) {
+    dialled = dial_all ();
+    printf (dialled ? "ok\n" : "failed\n");
+  } else if (sscanf (line, "resume %" SCNu64, &n) == 1)
     run (n, true);
   else if (strcmp (line, "verify\n") == 0)
     verify (config.playing ? LOOK_COPY : LOOK_RESTART);

@@ -186,14 +186,26 @@ commit_flush_volumes (struct flush *fl)
   return 0;
 }
 
-/* Where a pass ends: with close, behind all records that there are. */
+/* Where a pass ends: with close, behind all records that there are.  Else
+ * before the block that takes records, but if all below it is written, and
+ * images lie behind it: these must not wait until it is full, for nobody may
+ * come in who fills it.
+ */
 static uint64_t
 pass_end (struct flush *fl, bool close)
 {
-  if (close)
-    return undo_close_block (fl);
-  LOCK_SCOPE (&fl->log_lock);
-  return fl->open != NULL ? fl->open->blk : atomic_load (&fl->next_lsn);
+  uint64_t open;
+
+  if (!close) {
+    LOCK_SCOPE (&fl->log_lock);
+    if (fl->open == NULL)
+      return atomic_load (&fl->next_lsn);
+    open = fl->open->blk;
+    if (open > atomic_load (&fl->written_lsn) ||
+        open + 1 == atomic_load (&fl->next_lsn))
+      return open;
+  }
+  return undo_close_block (fl);
 }
 
 static int

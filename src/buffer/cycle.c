@@ -93,6 +93,9 @@ make_cut (struct flush *fl, struct cut *cut)
   cut->root = fl->cut_root;
   cut->root.redo_epoch = fl->epoch;
   err = fl->config.ops->cut (fl->config.arg, &ch, &cut->root);
+  /* What was to be written early, and could not, is still taken. */
+  if (err == 0 && flush_failed (fl))
+    err = EIO;
   if (err == 0) {
     cut->cycle = atomic_load (&fl->cycle);
     cut->lsn = undo_close_block (fl);
@@ -216,6 +219,9 @@ cycle_write_early (struct flush *fl)
   bool closed = atomic_load (&fl->closed);
   int err = 0;
 
+  /* What could not be written then is still taken. */
+  if (flush_failed (fl))
+    return;
   if (!closed)
     gate_close (fl);
   cut.cycle = atomic_load (&fl->cycle);

@@ -10,6 +10,7 @@
 #include <stdio.h>
 
 #include "env.h"
+#include "flush-impl.h"
 
 static uint64_t expect[RIG_PAGES];
 static uint8_t saved[PAGE_BYTES] __attribute__ ((aligned (4096)));
@@ -287,6 +288,37 @@ test_threads (void **state)
   volume_close (r.v);
 }
 
+/* Who waits for room in the log's buffers asks for what is there to be written:
+ * that is also what lies behind the block that takes records, or he waits for
+ * ever.
+ */
+static void
+test_images_behind_records (void **state)
+{
+  struct rig r;
+
+  (void) state;
+  memset (expect, 0, sizeof expect);
+  rig_format (&r);
+  for (pgno_t p = 0; p < 8 * DISK_MAP_PAGES; p += DISK_MAP_PAGES)
+    write_one (&r, p, 1);
+  assert_int_equal (flush_run_cycle (r.fl), 0);
+  for (pgno_t p = 0; p < 8 * DISK_MAP_PAGES; p += DISK_MAP_PAGES)
+    write_one (&r, p, 2);
+  assert_true (bufs_nr_dirty (r.bs, BUF_UNDO) >= 9);
+  /* What lies before it, then it and the rest. */
+  for (unsigned i = 0; i < 2; i++)
+    assert_int_equal (commit_pass_alone (r.fl, false, false), 0);
+  assert_int_equal (bufs_nr_dirty (r.bs, BUF_UNDO), 0);
+  /* One that has nothing behind it goes on to take records. */
+  write_one (&r, 0, 3);
+  assert_int_equal (commit_pass_alone (r.fl, false, false), 0);
+  assert_int_equal (bufs_nr_dirty (r.bs, BUF_UNDO), 1);
+  check_all (&r);
+  rig_drop (&r);
+  volume_close (r.v);
+}
+
 int
 main (void)
 {
@@ -298,6 +330,7 @@ main (void)
     cmocka_unit_test (test_refused),
     cmocka_unit_test (test_far_ahead),
     cmocka_unit_test (test_threads),
+    cmocka_unit_test (test_images_behind_records),
   };
 
   return cmocka_run_group_tests (tests, NULL, NULL);

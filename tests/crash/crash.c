@@ -27,10 +27,10 @@
 #include "switches.h"
 #include "tables.h"
 
-static const struct subject *const subjects[] = { &store_subject,
-                                                  &plain_subject,
-                                                  &strict_subject, &toy_subject,
-                                                  &trivial_subject };
+static const struct subject *const subjects[] = {
+  &store_subject, &plain_subject, &strict_subject,
+  &huge_subject,  &toy_subject,   &trivial_subject
+};
 #define NR_SUBJECTS (sizeof subjects / sizeof subjects[0])
 
 static struct {
@@ -85,8 +85,9 @@ print_stats (const struct pack *p, double seconds, uint64_t *nr_distinct)
           r.stat.nr_runs, seconds,
           r.cpu_seconds * 1e6 / (double) (r.stat.nr_runs + 1),
           (double) r.stat.nr_distinct / seconds, config.nr_procs);
-  printf ("of them %" PRIu64 " of %" PRIu64 " runs of %u requests\n", r.nr_cuts,
-          r.nr_long, LONG_REQUESTS);
+  printf ("of them %" PRIu64 " of %" PRIu64 " runs of %u requests, %" PRIu64
+          " met a fault when they were opened\n",
+          r.nr_cuts, r.nr_long, LONG_REQUESTS, r.nr_tried);
   *nr_distinct = r.stat.nr_distinct;
 }
 
@@ -366,7 +367,7 @@ try_cut (void)
 static const char help[] =
     "usage: crash [OPTION]...\n"
     "  --subject NAME     store (with staging), plain (without),\n"
-    "                     strict, toy, trivial\n"
+    "                     strict, huge, toy, trivial\n"
     "  --seconds N        of the sweep, or until a sabotage counts as missed\n"
     "  --seed N           of all choices; random, and printed, without it\n"
     "  --procs N          processes (2)\n"

@@ -3,6 +3,7 @@
  *
  *   long run --record--> some points --> some states of each --> look
  *        '--> look, and maybe go on for some requests --record--> .. --> look
+ *        '--> open, on media that fail once --> look
  *
  * A run of 500 requests takes some milliseconds, an opening one: so each run
  * is worth many crashes.  Of the machine they are at any point; of the process
@@ -20,6 +21,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "disk.h"
 #include "sweep.h"
 
 #define POINTS     24u /* of a run, about */
@@ -27,6 +29,7 @@
 #define INNER      4u  /* points of what follows a crash, about, if any */
 #define GO_ON      24u /* requests after a crash, at most */
 #define SAVE_SHARE 1024u
+#define FAULT_IOS  48u /* of an open, about */
 
 /* A long run and what follows it: one crash each. */
 struct chain {
@@ -170,6 +173,47 @@ how_many (const struct chain *ch, const struct crash *crash)
   return ch->depth == 0 && n % 3 == 0 ? 1 + (n >> 8) % GO_ON : 0;
 }
 
+/* Has it taken what it could not read for what a crash has cut short?  So it
+ * may above the mark: a page, or the end of the log.
+ */
+static bool
+is_taken_as_cut (const struct subject *subject, const struct media_fault *f,
+                 bool opened)
+{
+  return f->hit && f->op == MEDIA_READ &&
+         (opened || (f->volume == 0 &&
+                     f->first < DISK_SUPER_SLOTS / 2 + subject->nr_ring));
+}
+
+/* What is left of a first crash is opened with media that fail once, and do not
+ * lie.  False: what is lost by it nobody can tell.  A number of its own, as
+ * above.
+ */
+static bool
+try_with_fault (const struct chain *ch, const struct crash *crash)
+{
+  static const enum media_fault_kind kinds[] = { MEDIA_EIO,    MEDIA_EIO_EVER,
+                                                 MEDIA_ENOSPC, MEDIA_SHORT,
+                                                 MEDIA_FLUSH,  MEDIA_VANISH };
+  uint64_t n = rng_mix (hash_add (ch->seed, crash->at) ^ crash->choice);
+  struct media_fault fault = { .kind = kinds[(n >> 8) % 6],
+                               .at = (n >> 16) % FAULT_IOS,
+                               .start = ch->after->disks.image };
+  struct cuts *c = ch->c;
+  bool opened;
+
+  c->tried[0] = '\0';
+  if (ch->depth > 0 || n % 4 != 0)
+    return true;
+  ch->after->fault = &fault;
+  opened = long_try (ch->after, 10, crash->kind == CRASH_PROCESS);
+  c->nr_tried += fault.hit;
+  if (fault.hit)
+    snprintf (c->tried, sizeof c->tried, " (an open met %s at vol%u, block %u)",
+              media_fault_names[fault.kind], fault.volume, fault.first);
+  return !is_taken_as_cut (ch->run->subject, &fault, opened);
+}
+
 /* False: it is wrong, and c->what says how to come there. */
 static bool
 crash_once (struct chain *ch, const struct states *s, const struct crash *crash)
@@ -177,7 +221,7 @@ crash_once (struct chain *ch, const struct states *s, const struct crash *crash)
   static struct ledger ledgers[2];
   struct cuts *c = ch->c;
   size_t len = strlen (c->what);
-  bool process = crash->kind == CRASH_PROCESS, good;
+  bool process = crash->kind == CRASH_PROCESS, judged, good;
   struct disks start;
 
   note_path (c, crash, ch->depth);
@@ -185,14 +229,18 @@ crash_once (struct chain *ch, const struct states *s, const struct crash *crash)
   count (c, ch->after, crash, ch->depth + 1);
   if (ch->run->subject->has_staging)
     ram_restore (process ? save_at (crash->at)->staging : NULL);
+  judged = try_with_fault (ch, crash);
   disks_copy (&start, &ch->after->disks);
   ledgers[ch->depth] = ch->after->ledger;
   ch->after->check = (crash->at + crash->choice) % 4 == 0;
-  long_look (ch->after, ch->depth + 1, process, how_many (ch, crash));
+  if (judged && !ch->after->failed)
+    long_look (ch->after, ch->depth + 1, process, how_many (ch, crash));
   good = !ch->after->failed;
   if (!good)
-    memcpy (c->why, ch->after->why, sizeof c->why);
-  else if (!process)
+    snprintf (c->why, sizeof c->why, "%.*s%s",
+              (int) (sizeof c->why - sizeof c->tried), ch->after->why,
+              c->tried);
+  else if (judged && !process)
     good = crash_again (ch, &start, &ledgers[ch->depth]);
   disks_free (&start);
   disks_free (&ch->after->disks);
@@ -238,11 +286,17 @@ crash_kind (struct chain *ch, enum crash_kind kind)
   uint64_t *points;
   unsigned nr = states_points (&ch->run->record, kind, &points);
   struct states s;
+  enum moment waits = MOMENT_ANY;
   bool good = true;
 
   states_begin (&s, &ch->run->record, ch->start, kind);
   for (unsigned i = 0; i < nr && good && !is_late (ch); i++) {
-    if (!is_wanted (ch, kind, points[i], nr))
+    bool wanted = is_wanted (ch, kind, points[i], nr);
+
+    if (ch->c->nr_script == 0 && kind == CRASH_MACHINE)
+      wanted = states_put_off (&ch->run->record, ch->start, points[i], wanted,
+                               &ch->rng, &waits);
+    if (!wanted)
       continue;
     states_advance (&s, points[i]);
     good = crash_point (ch, &s);

@@ -13,10 +13,12 @@ struct cuts {
   unsigned nr_bases;
   struct seen *seen; /* NULL: states are not counted */
   struct explore_stat stat;
-  uint64_t nr_runs; /* long ones */
+  uint64_t nr_runs;  /* long ones */
+  uint64_t nr_tried; /* opens that met a fault */
   /* After a failure. */
   char why[RUN_WHY_BYTES];
-  char what[96]; /* as cuts_given () takes it */
+  char what[96];  /* as cuts_given () takes it */
+  char tried[64]; /* the fault of an open between a crash and its look */
   /* What cuts_given () was given. */
   struct crash script[DEPTH_MAX];
   unsigned nr_script;

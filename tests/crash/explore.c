@@ -383,6 +383,7 @@ explore_crashes (struct explore *x, const struct world *w,
   struct states s;
   uint64_t *points;
   unsigned nr = states_points (&run->record, kind, &points);
+  enum moment waits = MOMENT_ANY;
   bool good = true;
 
   if (x->script != NULL)
@@ -391,6 +392,9 @@ explore_crashes (struct explore *x, const struct world *w,
   for (unsigned i = 0; i < nr && good && !is_late (x); i++) {
     bool wanted = is_wanted (x, w, run, &rng, nr, points[i]);
 
+    if (kind == CRASH_MACHINE && w->depth == 0 && !x->every)
+      wanted = states_put_off (&run->record, world_start (w), points[i], wanted,
+                               &rng, &waits);
     if (script != NULL ? script->at != points[i] : !wanted)
       continue;
     states_advance (&s, points[i]);

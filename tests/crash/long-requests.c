@@ -12,6 +12,9 @@
  *   churn    many pages over and over, and no flush: blocks come round
  *   names    an object is made, written and removed
  *   together several clients at once (long-together.c)
+ *
+ * A run has about half of these, the seed says which: what comes of one phase
+ * alone, for long, is not what comes of all of them by turns.
  */
 
 #include <config.h>
@@ -271,6 +274,14 @@ together (struct long_run *y)
     mixed (y);
 }
 
+static bool
+has_phase (const struct long_run *y, enum phase phase)
+{
+  unsigned has = rng_mix (y->seed) & ((1u << PHASES) - 1);
+
+  return has == 0 || has >> phase & 1;
+}
+
 static void
 next_phase (struct long_run *y)
 {
@@ -284,7 +295,9 @@ next_phase (struct long_run *y)
     PHASE_LEAVES, PHASE_LEAVES, PHASE_LEAVES, PHASE_TOGETHER, PHASE_TOGETHER
   };
 
-  y->phase = which[below (y, sizeof which / sizeof which[0])];
+  do
+    y->phase = which[below (y, sizeof which / sizeof which[0])];
+  while (!has_phase (y, y->phase));
   y->phase_left =
       (y->phase == PHASE_TOGETHER ? 1 : 8) + below (y, most[y->phase]);
 }

@@ -149,6 +149,7 @@ struct look {
   struct long_run *y;
   bool keeps;
   unsigned nr_requests;
+  bool opened;
 };
 
 /* What is there now is sure: a recovery has made it durable. */
@@ -232,6 +233,26 @@ look_main (void *arg)
 }
 
 static void
+try_main (void *arg)
+{
+  struct look *look = arg;
+  struct long_run *y = look->y;
+  int err = open_store (y), err_close;
+
+  look->opened = err == 0;
+  if (err == 0) {
+    if (!y->fault->hit || y->fault->op != MEDIA_READ)
+      compare_all (y, look->keeps ? &y->ledger.live : &y->ledger.durable, true);
+    err_close = y->subject->close (y->s);
+    long_judge (y, "close", err_close, false, false);
+    if (err_close == 0 && y->fault->hit && y->fault->kind == MEDIA_FLUSH)
+      long_wrong (y, "all went well, and a flush had failed");
+  } else {
+    long_judge (y, "open", err, false, false);
+  }
+}
+
+static void
 simulate (struct long_run *y, void (*fn) (void *), void *arg, unsigned nr)
 {
   struct sim_config config = { .seed = y->seed, .random_seed = 50 + nr };
@@ -257,12 +278,25 @@ long_go (struct long_run *y, unsigned nr)
 void
 long_look (struct long_run *y, unsigned nr, bool keeps, unsigned nr_requests)
 {
-  struct look look = { y, keeps, nr_requests };
+  struct look look = { y, keeps, nr_requests, false };
 
   y->nr_ops = 0;
   record_clear (&y->record);
   y->record.fault = NULL;
   simulate (y, look_main, &look, nr);
+}
+
+bool
+long_try (struct long_run *y, unsigned nr, bool keeps)
+{
+  struct look look = { y, keeps, 0, false };
+
+  y->nr_ops = 0;
+  record_clear (&y->record);
+  y->record.fault = y->fault;
+  simulate (y, try_main, &look, nr);
+  y->record.fault = y->fault = NULL;
+  return look.opened;
 }
 
 void

@@ -93,5 +93,6 @@ media_fault_take (struct media_fault *f, uint64_t at, enum media_op op,
   f->volume = volume;
   f->first = first;
   f->nr = nr;
+  f->op = op;
   return way_of (f->kind, error);
 }

@@ -121,6 +121,7 @@ struct media_fault {
   const struct image *start; /* of each volume */
   bool hit;
   unsigned volume, first, nr; /* where, if hit */
+  enum media_op op;
 };
 
 /* What may happen to a transfer: an error, or 0, and how it is done. */

@@ -152,6 +152,7 @@ try_cuts (struct meanwhile *m)
   run_limit (0);
   r->nr_long = m->cuts.nr_runs;
   r->nr_cuts = m->cuts.stat.nr_states;
+  r->nr_tried = m->cuts.nr_tried;
   if (!good) {
     memcpy (r->why, m->cuts.why, sizeof r->why);
     snprintf (r->option, sizeof r->option, "--cut %s", m->cuts.what);
@@ -366,6 +367,7 @@ pack_sum (const struct pack *p, struct report *to)
       to->nr_all[j] += r->nr_all[j];
     to->nr_long += r->nr_long;
     to->nr_cuts += r->nr_cuts;
+    to->nr_tried += r->nr_tried;
     add_stat (&to->stat, &r->stat);
   }
 }

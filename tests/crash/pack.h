@@ -30,6 +30,7 @@ struct report {
   struct explore_stat stat;
   uint64_t nr_sequences, nr_all[ALL_MAX + 1];
   uint64_t nr_long, nr_cuts; /* long runs, and crash states of them */
+  uint64_t nr_tried;         /* of these, opened with a fault first */
   bool failed;
   double seconds, cpu_seconds; /* to the end, or the failure */
   char why[RUN_WHY_BYTES], sequence[256], path[256];

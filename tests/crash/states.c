@@ -24,8 +24,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "super.h"
+
 #define RANDOM_SUBSETS 32u
-#define TORN_MAX       24u
+#define TORN_MAX       32u
 #define SECTORS        (PAGE_BYTES / SECTOR_BYTES)
 
 static void *
@@ -35,6 +37,15 @@ must (void *p)
     abort ();
   return p;
 }
+
+/* What is left of a write that is torn. */
+enum {
+  TORN_PREFIX,
+  TORN_SUFFIX,
+  TORN_RANDOM,
+  TORN_BLOCK, /* one block is not there; of a write of one block: a sector */
+  TORN_WAYS
+};
 
 /* ---- disks ---- */
 
@@ -108,6 +119,46 @@ states_points (const struct record *r, enum crash_kind kind, uint64_t **points)
   return nr;
 }
 
+static bool
+is_super (const struct rec_write *w, const struct disks *d)
+{
+  for (unsigned slot = 0; slot < DISK_SUPER_SLOTS; slot++)
+    if (w->volume == 0 && w->first == super_slot_block (d->image[0].nr, slot))
+      return true;
+  return false;
+}
+
+static bool
+is_moment (const struct record *r, const struct disks *d, uint64_t at,
+           enum moment moment)
+{
+  if (moment == MOMENT_SUPER)
+    for (unsigned i = 0; i < r->nr_writes; i++)
+      if (r->writes[i].begin == at && is_super (&r->writes[i], d))
+        return true;
+  if (moment == MOMENT_FLUSH)
+    for (unsigned i = 0; i < r->nr_flushes; i++)
+      if (r->flushes[i].end == at)
+        return true;
+  return moment == MOMENT_ANY;
+}
+
+bool
+states_put_off (const struct record *r, const struct disks *d, uint64_t at,
+                bool wanted, struct rng *rng, enum moment *waits)
+{
+  if (wanted && *waits == MOMENT_ANY) {
+    uint64_t n = rng_below (rng, 2 * (MOMENTS - 1));
+
+    *waits = n < MOMENTS ? (enum moment) n : MOMENT_ANY;
+    wanted = *waits == MOMENT_ANY;
+  }
+  if (*waits == MOMENT_ANY || !is_moment (r, d, at, *waits))
+    return wanted;
+  *waits = MOMENT_ANY;
+  return true;
+}
+
 /* ---- the walk ---- */
 
 void
@@ -161,7 +212,7 @@ count_choices (struct states *s)
     s->nr_whole = 1u << n;
   else /* none, prefixes (all is the last), one lost, one kept, random */
     s->nr_whole = 1 + 3 * n + RANDOM_SUBSETS;
-  s->nr = s->nr_whole + (3 * n < TORN_MAX ? 3 * n : TORN_MAX);
+  s->nr = s->nr_whole + (TORN_WAYS * n < TORN_MAX ? TORN_WAYS * n : TORN_MAX);
 }
 
 void
@@ -192,12 +243,6 @@ struct choice {
   unsigned how;    /* TORN_* */
 };
 
-enum {
-  TORN_PREFIX,
-  TORN_SUFFIX,
-  TORN_RANDOM
-};
-
 static struct choice
 choice_of (const struct states *s, unsigned i)
 {
@@ -206,9 +251,9 @@ choice_of (const struct states *s, unsigned i)
   c.rng.state = rng_mix (s->at) ^ i;
   c.tear.state = rng_mix (c.rng.state);
   if (i >= s->nr_whole) {
-    c.torn = (int) ((i - s->nr_whole) / 3 % s->nr_maybe);
-    c.how = (i - s->nr_whole) % 3;
-    if (s->nr_maybe > TORN_MAX / 3)
+    c.torn = (int) ((i - s->nr_whole) / TORN_WAYS % s->nr_maybe);
+    c.how = (i - s->nr_whole) % TORN_WAYS;
+    if (s->nr_maybe > TORN_MAX / TORN_WAYS)
       c.torn = (int) rng_below (&c.rng, s->nr_maybe);
   }
   return c;
@@ -237,12 +282,16 @@ is_kept (const struct states *s, unsigned i, unsigned j, struct choice *c)
 
 /* Which sectors of one block of a torn write are new, a bit each. */
 static unsigned
-torn_mask (struct choice *c, unsigned cut, unsigned first_sector)
+torn_mask (struct choice *c, unsigned nr, unsigned cut, unsigned first_sector)
 {
   unsigned below = 0;
 
   if (c->how == TORN_RANDOM)
     return (unsigned) rng_next (&c->tear) & 0xff;
+  if (c->how == TORN_BLOCK && nr == 1)
+    return 0xff ^ 1u << cut;
+  if (c->how == TORN_BLOCK)
+    return cut / SECTORS == first_sector / SECTORS ? 0 : 0xff;
   for (unsigned i = 0; i < SECTORS; i++)
     if (first_sector + i < cut)
       below |= 1u << i;
@@ -261,7 +310,7 @@ apply_torn (const struct states *s, const struct rec_write *w, struct choice *c,
   for (unsigned i = 0; i < w->nr; i++) {
     const struct block *old = image_get (im, w->first + i);
     const struct block *new = s->record->blocks[w->blocks + i];
-    unsigned mask = torn_mask (c, cut, i * SECTORS);
+    unsigned mask = torn_mask (c, w->nr, cut, i * SECTORS);
     struct block *b;
 
     memcpy (page, old != NULL ? old->data : zeros, PAGE_BYTES);
@@ -312,7 +361,8 @@ void
 states_print (const struct states *s, unsigned i, int fd)
 {
   static const char *const how[] = { "its first sectors", "its last sectors",
-                                     "some of its sectors" };
+                                     "some of its sectors",
+                                     "all but one of its blocks" };
   struct choice c = choice_of (s, i);
 
   if (s->nr_maybe == 0)

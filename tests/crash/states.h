@@ -34,6 +34,22 @@ extern uint64_t disks_hash (const struct disks *d);
 extern unsigned states_points (const struct record *r, enum crash_kind kind,
                                uint64_t **points);
 
+/* Moments of a machine's record at which more can be wrong than at others. */
+enum moment {
+  MOMENT_ANY,
+  MOMENT_SUPER, /* a write of the first volume's superblock begins: what the
+                 * one that counts says is the oldest */
+  MOMENT_FLUSH, /* a flush ends: the most writes are in doubt */
+  MOMENTS
+};
+
+/* One in four is put off until the next moment of either kind: *waits says for
+ * which.  Of a point in rising order, is it one that is wanted?
+ */
+extern bool states_put_off (const struct record *r, const struct disks *d,
+                            uint64_t at, bool wanted, struct rng *rng,
+                            enum moment *waits);
+
 /* A walk over the points of one record, in rising order. */
 struct states {
   const struct record *record; /* stays the caller's */

@@ -4,7 +4,8 @@
  *
  * As small as it goes, so that its rings wrap, its buffers run out and an open
  * costs little: BUFS_MIN buffers, the smallest ring, 384 blocks and 160 on a
- * second volume; without staging so few blocks that each is used again soon.
+ * second volume; without staging so few blocks that each is used again soon,
+ * and a ring so large that a cycle begins before anybody waits for it.
  * The strict one has a second volume that is so large that the free map of it
  * has more than one leaf.  One connection to each object, shared by all
  * clients.
@@ -23,6 +24,12 @@
 #include "store.h"
 #include "super.h"
 
+/* In the smallest one what is kept for a cut comes before three quarters. */
+#define PLAIN_RING_BLOCKS 112u
+/* The least for a free map of so many nodes. */
+#define HUGE_RING_BLOCKS 1072u
+#define HUGE_BUFS        256u
+
 struct sut {
   struct store *s;
   struct conn *conn[MODEL_NAMES];
@@ -32,30 +39,48 @@ static const char *const names[MODEL_NAMES] = { "a", "b", "c", "d", "e",
                                                 "f", "g", "h", "i" };
 
 static int
-real_format (struct volume *const *v, unsigned nr)
+format_with (struct volume *const *v, unsigned nr, uint64_t ring_blocks)
 {
   struct super_format config = {
     .volumes = v,
     .nr_volumes = nr,
-    .ring_bytes = SUPER_RING_BLOCKS_MIN * DISK_BLOCK_BYTES,
+    .ring_bytes = ring_blocks * DISK_BLOCK_BYTES,
   };
   uint8_t uuid[DISK_UUID_BYTES];
 
   return super_format (&config, uuid);
 }
 
+static int
+real_format (struct volume *const *v, unsigned nr)
+{
+  return format_with (v, nr, SUPER_RING_BLOCKS_MIN);
+}
+
+static int
+plain_format (struct volume *const *v, unsigned nr)
+{
+  return format_with (v, nr, PLAIN_RING_BLOCKS);
+}
+
+static int
+huge_format (struct volume *const *v, unsigned nr)
+{
+  return format_with (v, nr, HUGE_RING_BLOCKS);
+}
+
 /* ---- open and close ---- */
 
 static int
 open_with (struct volume *const *v, unsigned nr, enum store_durability mode,
-           const char *staging_dir, void **sp)
+           const char *staging_dir, unsigned nr_bufs, void **sp)
 {
   struct store_volume_config vc[DISKS_MAX] = { 0 };
   struct store_config config = {
     .volumes = vc,
     .nr_volumes = nr,
     .durability = mode,
-    .cache_bytes = BUFS_MIN * BUF_BYTES,
+    .cache_bytes = (uint64_t) nr_bufs * BUF_BYTES,
     .staging_dir = staging_dir,
     .reserve = -1,
   };
@@ -85,19 +110,28 @@ open_with (struct volume *const *v, unsigned nr, enum store_durability mode,
 static int
 open_staged (struct volume *const *v, unsigned nr, void **sp)
 {
-  return open_with (v, nr, STORE_FLUSH, "ram", sp);
+  return open_with (v, nr, STORE_FLUSH, "ram", BUFS_MIN, sp);
 }
 
 static int
 open_plain (struct volume *const *v, unsigned nr, void **sp)
 {
-  return open_with (v, nr, STORE_FLUSH, NULL, sp);
+  return open_with (v, nr, STORE_FLUSH, NULL, BUFS_MIN, sp);
+}
+
+/* Half of META's buffers are for a cut's leaves of the free map; in the rest
+ * there must be room for one change.
+ */
+static int
+open_huge (struct volume *const *v, unsigned nr, void **sp)
+{
+  return open_with (v, nr, STORE_FLUSH, NULL, HUGE_BUFS, sp);
 }
 
 static int
 open_strict (struct volume *const *v, unsigned nr, void **sp)
 {
-  return open_with (v, nr, STORE_STRICT, NULL, sp);
+  return open_with (v, nr, STORE_STRICT, NULL, BUFS_MIN, sp);
 }
 
 static void
@@ -257,29 +291,45 @@ real_check_media (struct volume *const *v, unsigned nr, bool closed)
   return check_store_images (v, nr, !closed);
 }
 
-#define REAL                                                       \
-  .nr_volumes = 2, .format = real_format, .close = real_close,     \
-  .create = real_create, .remove = real_remove, .size = real_size, \
-  .read = real_read, .write = real_write, .trim = real_trim,       \
-  .zero = real_zero, .flush = real_flush, .holes = real_holes,     \
-  .check = real_check, .check_media = real_check_media
+#define REAL                                                     \
+  .nr_volumes = 2, .close = real_close, .create = real_create,   \
+  .remove = real_remove, .size = real_size, .read = real_read,   \
+  .write = real_write, .trim = real_trim, .zero = real_zero,     \
+  .flush = real_flush, .holes = real_holes, .check = real_check, \
+  .check_media = real_check_media
 
 const struct subject store_subject = { .name = "store",
+                                       .nr_ring = SUPER_RING_BLOCKS_MIN,
                                        .nr_blocks = { 384, 160 },
                                        .nr_bases = 4,
                                        .has_staging = true,
+                                       .format = real_format,
                                        .open = open_staged,
                                        REAL };
 const struct subject plain_subject = { .name = "plain",
-                                       .nr_blocks = { 176, 48 },
+                                       .nr_ring = PLAIN_RING_BLOCKS,
+                                       .nr_blocks = { 216, 48 },
                                        .nr_bases = 3,
                                        .fills = true,
+                                       .format = plain_format,
                                        .open = open_plain,
                                        REAL };
 const struct subject strict_subject = { .name = "strict",
+                                        .nr_ring = SUPER_RING_BLOCKS_MIN,
                                         .nr_blocks = { 384,
                                                        DISK_FREEMAP_BITS + 64 },
                                         .nr_bases = 4,
                                         .strict = true,
+                                        .format = real_format,
                                         .open = open_strict,
                                         REAL };
+/* Two levels above the leaves of a free map. */
+const struct subject huge_subject = {
+  .name = "huge",
+  .nr_ring = HUGE_RING_BLOCKS,
+  .nr_blocks = { 1384, DISK_FREEMAP_BITS *DISK_FANOUT + 64 },
+  .nr_bases = 4,
+  .format = huge_format,
+  .open = open_huge,
+  REAL
+};

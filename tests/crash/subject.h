@@ -14,6 +14,7 @@ struct subject {
   unsigned nr_volumes;
   unsigned nr_blocks[DISKS_MAX];
   unsigned nr_bases; /* sweep.h: as many as it has room for */
+  unsigned nr_ring;  /* blocks of log, behind two of volume 0; 0: who knows */
   bool fills;        /* a write may find no space */
   bool strict;       /* every reply means durable */
   bool has_staging;  /* keeps what is replied in ram.h */
@@ -51,6 +52,8 @@ extern const struct subject trivial_subject;
 extern const struct subject toy_subject;
 /* The real one: with staging, without, and durable with each reply. */
 extern const struct subject store_subject, plain_subject, strict_subject;
+/* As plain, on a volume of 16 GiB: it is slow. */
+extern const struct subject huge_subject;
 
 /* What is wrong with the toy, for a test of the tests. */
 enum toy_error {

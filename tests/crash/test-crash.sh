@@ -1,9 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-2-Clause
 # The sweep over crash states: the store with staging, without, strict, each
-# for its share of FARPAGE_CRASH_SECONDS (120); faults of media at an eighth of
-# all places, every kind, and of memory at all; and five broken rules, each of
-# which has to be noticed.  The seed is FARPAGE_SEED or random, and printed.
+# for its share of FARPAGE_CRASH_SECONDS (120), and huge for a moment; faults of
+# media at an eighth of all places, every kind, and of memory at all; and five
+# broken rules, each of which has to be noticed.  The seed is FARPAGE_SEED or random, and printed.
 #
 # Every sequence of one operation is tried with each state that a crash at any
 # point may leave (--whole 1), also when the time is over: 10 to 25 s of a
@@ -32,6 +32,7 @@ try ()                          # ARGUMENT...
 try --subject store --whole 1 --seconds $((seconds / 2)) --min-distinct 35000
 try --subject plain --whole 1 --seconds $((seconds / 8)) --min-distinct 20000
 try --subject strict --whole 1 --seconds $((seconds / 8)) --min-distinct 20000
+try --subject huge --seconds $((seconds / 24))
 for subject in store plain strict; do
   try --subject $subject --faults --parts 8 --seconds $((seconds / 4))
   try --subject $subject --memory-from 0
