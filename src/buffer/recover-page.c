@@ -6,6 +6,9 @@
  *            record 10 --> block 81, CRC right   <-- counts
  *            map as of the mark --> block 40
  *
+ * A block that cannot be read may be either: then recovery ends, having changed
+ * nothing, for what was flushed must not be lost silently.
+ *
  * A hole or zeros need no look.  If no candidate is right, the entry that the
  * map has stands: its block is not free before a later record is durable, so
  * nobody has written to it.
@@ -111,27 +114,49 @@ read_blocks (struct recover *rc, uint64_t blk, uint64_t nr)
                       nr * BUF_BYTES);
 }
 
-/* Look at the blocks of nr candidates, which follow each other. */
-static void
+static int
+unreadable (const struct recover *rc, const struct candidate *c)
+{
+  log_write (LOG_ERROR,
+             "store: %s: block %" PRIu64
+             " cannot be read, and may be what page "
+             "%" PRIu64 " of object %" PRIu64 " durably is (try again; if it "
+             "stays so, have it read as anything else, on a copy of the "
+             "volume: then it counts as never written)",
+             rc->fl->config.volumes[blkno_volume (c->blk)]->name,
+             blkno_place (c->blk), c->pgno, c->object);
+  return EIO;
+}
+
+/* Look at the blocks of nr candidates, which follow each other.  EIO, told: one
+ * cannot be read, neither with others nor alone.
+ */
+static int
 look (struct recover *rc, struct candidate *c, uint64_t nr)
 {
   int err = read_blocks (rc, c->blk, nr);
 
-  if (err && nr > 1) {
-    for (uint64_t i = 0; i < nr; i++)
-      look (rc, &c[i], 1);
-    return;
+  for (uint64_t i = 0; i < nr; i++) {
+    const uint8_t *page = rc->ring.buf + i * BUF_BYTES;
+
+    if (err && read_blocks (rc, c[i].blk, 1) != 0)
+      return unreadable (rc, &c[i]);
+    if (err)
+      page = rc->ring.buf;
+    c[i].good = crc32c (0, page, BUF_BYTES) == c[i].crc;
   }
-  for (uint64_t i = 0; i < nr && err == 0; i++)
-    c[i].good = crc32c (0, rc->ring.buf + i * BUF_BYTES, BUF_BYTES) == c[i].crc;
   rc->report->nr_verified += nr;
+  return 0;
 }
 
-static void
+static int
 look_at_newest (struct recover *rc)
 {
+  int err = 0;
+
   qsort (rc->candidates, rc->nr_candidates, sizeof *rc->candidates, by_block);
-  for (uint64_t i = 0; i < rc->nr_candidates && rc->candidates[i].newest;) {
+  for (uint64_t i = 0;
+       i < rc->nr_candidates && rc->candidates[i].newest && err == 0;) {
     struct candidate *c = &rc->candidates[i];
     uint64_t nr = 1;
 
@@ -139,9 +164,10 @@ look_at_newest (struct recover *rc)
            c[nr].blk == c->blk + nr && c->type == DISK_REC_MAP)
       nr++;
     if (c->type == DISK_REC_MAP)
-      look (rc, c, nr);
+      err = look (rc, c, nr);
     i += nr;
   }
+  return err;
 }
 
 static int
@@ -174,19 +200,21 @@ read_ahead (struct recover *rc, uint64_t i)
 }
 
 /* Candidates of one page, newest first. */
-static void
+static int
 choose (struct recover *rc, struct candidate *c, uint64_t nr)
 {
   uint64_t i = 0;
+  int err = 0;
 
-  for (; i < nr; i++) {
+  for (; i < nr && err == 0; i++) {
     if (i > 0 && !c[i].good)
-      look (rc, &c[i], 1);
+      err = look (rc, &c[i], 1);
     c[i].chosen = c[i].good;
     if (c[i].chosen)
       break;
   }
   rc->report->nr_fallen += i > 0;
+  return err;
 }
 
 int
@@ -195,21 +223,22 @@ recover_pages (struct recover *rc, struct change *ch)
   int err = 0;
 
   find_newest (rc);
-  look_at_newest (rc);
+  err = look_at_newest (rc);
   qsort (rc->candidates, rc->nr_candidates, sizeof *rc->candidates, by_page);
-  for (uint64_t i = 0; i < rc->nr_candidates;) {
+  for (uint64_t i = 0; i < rc->nr_candidates && err == 0;) {
     struct candidate *c = &rc->candidates[i];
     uint64_t nr = 1;
 
     while (i + nr < rc->nr_candidates && c[nr].object == c->object &&
            c[nr].pgno == c->pgno)
       nr++;
-    choose (rc, c, nr);
+    err = choose (rc, c, nr);
     i += nr;
   }
   /* A block may have left one page and come to another: in this order. */
   qsort (rc->candidates, rc->nr_candidates, sizeof *rc->candidates, by_order);
-  err = recover_breathe (rc, ch);
+  if (err == 0)
+    err = recover_breathe (rc, ch);
   for (uint64_t i = 0; i < rc->nr_candidates && err == 0; i++) {
     if (i % AHEAD_PAGES == 0)
       read_ahead (rc, i);

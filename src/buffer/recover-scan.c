@@ -11,6 +11,8 @@
  * durable when it was written, then s was there and is damaged; nothing is
  * written then.
  *
+ * If s cannot be read it may have been durable: nothing is written either.
+ *
  * A block of an older turn of the ring, or one that an earlier recovery
  * dropped, does not count: its lsn or its epoch is lower.  The superblock has
  * the epoch that redo_lsn is of, for the first block has none before it.
@@ -66,7 +68,7 @@ count (const struct disk_log *log, struct recover_look *look)
     wrong (look, log->lsn, "has a record that is not whole");
 }
 
-/* Block lsn if it counts; one that cannot be read is as good as not there. */
+/* Block lsn if it counts; NULL also if it cannot be read. */
 static const struct disk_log *
 good_block (struct ring *r, uint64_t lsn, const struct recover_look *look)
 {
@@ -110,6 +112,21 @@ look_behind (struct ring *r, struct recover_look *look)
   }
 }
 
+/* An end that cannot be read may be a block that was durable: what it had would
+ * be lost, and nodes that were written by it could not be put back.
+ */
+static void
+look_if_read (struct ring *r, struct recover_look *look)
+{
+  uint64_t limit = look->first + r->ring_blocks;
+
+  if (look->end == limit || look->wrong != NULL ||
+      ring_block (r, look->end, look->first, limit, false) != NULL)
+    return;
+  look->unread = true;
+  wrong (look, look->end, "cannot be read, and may have been durable");
+}
+
 static bool
 is_of_later_turn (struct ring *r, uint64_t first)
 {
@@ -151,8 +168,10 @@ look_at (struct ring *r, const struct disk_super *root, bool clean,
   }
   if (SABOTAGE (believe_all))
     look->mark = look->end;
-  if (!clean || look->end != look->first)
+  if (!clean || look->end != look->first) {
     look_behind (r, look);
+    look_if_read (r, look);
+  }
   if (look->mark > look->end)
     wrong (look, look->end, "is missing: the log was durable beyond it");
 }
@@ -241,11 +260,11 @@ recover_scan (struct recover *rc, bool clean)
   rc->epoch = look.epoch;
   rc->nr_images = look.nr_images;
   if (look.wrong != NULL) {
-    log_write (LOG_ERROR,
-               "store: log block %" PRIu64 " %s (run 'farpage "
-               "check')",
-               look.wrong_lsn, look.wrong);
-    return EUCLEAN;
+    log_write (LOG_ERROR, "store: log block %" PRIu64 " %s (%s)",
+               look.wrong_lsn, look.wrong,
+               look.unread ? "try again; or run 'farpage check'"
+                           : "run 'farpage check'");
+    return look.unread ? EIO : EUCLEAN;
   }
   return count_above (rc);
 }

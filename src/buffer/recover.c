@@ -384,7 +384,6 @@ undo_and_redo (struct recover *rc)
     err = cycle_run_last (fl, DISK_IN_USE);
   free (fl->imaged.at);
   fl->imaged = (struct imaged){ NULL, 0, 0 };
-  fl->early_cycle = UINT64_MAX;
   return err;
 }
 

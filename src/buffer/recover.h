@@ -55,6 +55,7 @@ struct recover_look {
   uint64_t nr_dropped; /* good blocks behind the end: they do not count */
   const char *wrong;   /* NULL, or what is wrong with block wrong_lsn */
   uint64_t wrong_lsn;
+  bool unread; /* what is wrong is that it cannot be read */
 };
 
 /* Look at the log of a root volume: what recovery would begin with, and what

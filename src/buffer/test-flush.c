@@ -10,6 +10,7 @@
 #include <stdio.h>
 
 #include "env.h"
+#include "fault.h"
 #include "flush-impl.h"
 
 static uint64_t expect[RIG_PAGES];
@@ -177,6 +178,66 @@ test_refused (void **state)
   free (after);
 }
 
+static uint64_t
+ring_place (const struct rig *r, uint64_t lsn)
+{
+  const struct disk_super *root = &r->supers.root;
+
+  return root->ring_first + lsn % root->ring_blocks;
+}
+
+/* Reads of this block fail, so many times; 0: always. */
+static void
+make_unreadable (struct rig *r, uint64_t blk, unsigned count)
+{
+  struct fault_rule rule = { .action = FAULT_FAIL,
+                             .op = VIO_READ,
+                             .off = blk * BUF_BYTES,
+                             .bytes = BUF_BYTES,
+                             .count = count,
+                             .error = EIO };
+
+  fault_clear (r->v);
+  assert_true (fault_add (r->v, &rule) >= 0);
+}
+
+/* What cannot be read may have been durable: it is not dropped. */
+static void
+test_unreadable (void **state)
+{
+  struct recover_look look;
+  struct volume *inner;
+  uint64_t page_5;
+  struct rig r;
+
+  (void) state;
+  memset (expect, 0, sizeof expect);
+  rig_format (&r);
+  page_5 = r.next_block + 5;
+  for (pgno_t p = 0; p < 10; p++)
+    write_one (&r, p, 1);
+  assert_int_equal (flush_commit (r.fl, flush_tail (r.fl)), 0);
+  rig_drop (&r);
+  inner = r.v;
+  assert_int_equal (recover_look (inner, &r.supers.root, &look), 0);
+  assert_null (look.wrong);
+  assert_int_equal (volume_open_fault (inner, &r.v), 0);
+  for (uint64_t lsn = look.end - 1; lsn <= look.end; lsn++) {
+    make_unreadable (&r, ring_place (&r, lsn), 0);
+    assert_int_equal (rig_open (&r), EIO);
+    flush_destroy (r.fl);
+    bufs_destroy (r.bs);
+  }
+  make_unreadable (&r, page_5, 0);
+  assert_int_equal (rig_open (&r), EIO);
+  rig_drop (&r);
+  make_unreadable (&r, page_5, 1);
+  assert_int_equal (rig_open (&r), 0);
+  check_all (&r);
+  rig_drop (&r);
+  volume_close (r.v);
+}
+
 /* A whole block with no record, where lsn belongs. */
 static void
 seal_block (struct rig *r, uint64_t lsn)
@@ -328,6 +389,7 @@ main (void)
     cmocka_unit_test (test_crash_before_commit),
     cmocka_unit_test (test_lost_data),
     cmocka_unit_test (test_refused),
+    cmocka_unit_test (test_unreadable),
     cmocka_unit_test (test_far_ahead),
     cmocka_unit_test (test_threads),
     cmocka_unit_test (test_images_behind_records),

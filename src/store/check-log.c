@@ -155,11 +155,18 @@ check_log (struct check *c)
   staged = !c->report->closed && look_at_staging (c);
   if (look.wrong != NULL && !staged) {
     tell_log (c, look.wrong_lsn, look.wrong);
-    check_note (c, "what was replied to and what maps were before is lost "
-                   "there, so that no page below could be trusted: it is not "
-                   "repaired, and no server opens the store; put back copies "
-                   "of all its volumes that are of one moment, or make it anew "
-                   "with 'farpage format --force'");
+    if (look.unread)
+      check_note (c, "try again; if it stays so, copy the volume to another "
+                     "medium: what can still not be read counts as never "
+                     "written there, which may lose the last requests before "
+                     "the crash");
+    else
+      check_note (c,
+                  "what was replied to and what maps were before is lost "
+                  "there, so that no page below could be trusted: it is not "
+                  "repaired, and no server opens the store; put back copies "
+                  "of all its volumes that are of one moment, or make it anew "
+                  "with 'farpage format --force'");
     return EUCLEAN;
   }
   if (!c->report->closed)

@@ -173,23 +173,10 @@ how_many (const struct chain *ch, const struct crash *crash)
   return ch->depth == 0 && n % 3 == 0 ? 1 + (n >> 8) % GO_ON : 0;
 }
 
-/* Has it taken what it could not read for what a crash has cut short?  So it
- * may above the mark: a page, or the end of the log.
+/* What is left of a first crash is opened with media that fail, and do not lie:
+ * whatever comes of that, nothing is lost.  A number of its own, as above.
  */
-static bool
-is_taken_as_cut (const struct subject *subject, const struct media_fault *f,
-                 bool opened)
-{
-  return f->hit && f->op == MEDIA_READ &&
-         (opened || (f->volume == 0 &&
-                     f->first < DISK_SUPER_SLOTS / 2 + subject->nr_ring));
-}
-
-/* What is left of a first crash is opened with media that fail once, and do not
- * lie.  False: what is lost by it nobody can tell.  A number of its own, as
- * above.
- */
-static bool
+static void
 try_with_fault (const struct chain *ch, const struct crash *crash)
 {
   static const enum media_fault_kind kinds[] = { MEDIA_EIO,    MEDIA_EIO_EVER,
@@ -200,18 +187,16 @@ try_with_fault (const struct chain *ch, const struct crash *crash)
                                .at = (n >> 16) % FAULT_IOS,
                                .start = ch->after->disks.image };
   struct cuts *c = ch->c;
-  bool opened;
 
   c->tried[0] = '\0';
   if (ch->depth > 0 || n % 4 != 0)
-    return true;
+    return;
   ch->after->fault = &fault;
-  opened = long_try (ch->after, 10, crash->kind == CRASH_PROCESS);
+  long_try (ch->after, 10, crash->kind == CRASH_PROCESS);
   c->nr_tried += fault.hit;
   if (fault.hit)
     snprintf (c->tried, sizeof c->tried, " (an open met %s at vol%u, block %u)",
               media_fault_names[fault.kind], fault.volume, fault.first);
-  return !is_taken_as_cut (ch->run->subject, &fault, opened);
 }
 
 /* False: it is wrong, and c->what says how to come there. */
@@ -221,7 +206,7 @@ crash_once (struct chain *ch, const struct states *s, const struct crash *crash)
   static struct ledger ledgers[2];
   struct cuts *c = ch->c;
   size_t len = strlen (c->what);
-  bool process = crash->kind == CRASH_PROCESS, judged, good;
+  bool process = crash->kind == CRASH_PROCESS, good;
   struct disks start;
 
   note_path (c, crash, ch->depth);
@@ -229,18 +214,18 @@ crash_once (struct chain *ch, const struct states *s, const struct crash *crash)
   count (c, ch->after, crash, ch->depth + 1);
   if (ch->run->subject->has_staging)
     ram_restore (process ? save_at (crash->at)->staging : NULL);
-  judged = try_with_fault (ch, crash);
+  try_with_fault (ch, crash);
   disks_copy (&start, &ch->after->disks);
   ledgers[ch->depth] = ch->after->ledger;
   ch->after->check = (crash->at + crash->choice) % 4 == 0;
-  if (judged && !ch->after->failed)
+  if (!ch->after->failed)
     long_look (ch->after, ch->depth + 1, process, how_many (ch, crash));
   good = !ch->after->failed;
   if (!good)
     snprintf (c->why, sizeof c->why, "%.*s%s",
               (int) (sizeof c->why - sizeof c->tried), ch->after->why,
               c->tried);
-  else if (judged && !process)
+  else if (!process)
     good = crash_again (ch, &start, &ledgers[ch->depth]);
   disks_free (&start);
   disks_free (&ch->after->disks);
@@ -258,6 +243,11 @@ crash_point (struct chain *ch, const struct states *s)
   struct crash crash = { s->kind, s->at, 0 };
   bool good = true;
 
+  if (ch->c->nr_script > 0 && ch->c->script[ch->depth].choice >= s->nr) {
+    snprintf (ch->c->why, sizeof ch->c->why,
+              "no such state here: the path is of another geometry or order");
+    return false;
+  }
   if (ch->c->nr_script > 0)
     return crash_once (ch, s, &ch->c->script[ch->depth]);
   for (unsigned i = 0; i < STATES && good && !is_late (ch); i++) {

@@ -59,9 +59,9 @@ extern void long_look (struct long_run *y, unsigned nr, bool keeps,
                        unsigned nr_requests);
 
 /* Open what there is with y->fault, compare, close, whatever comes of it: what
- * it has left is still to be looked at.  Has it opened?
+ * it has left is still to be looked at.
  */
-extern bool long_try (struct long_run *y, unsigned nr, bool keeps);
+extern void long_try (struct long_run *y, unsigned nr, bool keeps);
 
 /* The ledger for a moment on the record's clock. */
 extern void long_ledger_at (const struct long_run *y, uint64_t at,

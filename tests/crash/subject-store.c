@@ -299,7 +299,6 @@ real_check_media (struct volume *const *v, unsigned nr, bool closed)
   .check_media = real_check_media
 
 const struct subject store_subject = { .name = "store",
-                                       .nr_ring = SUPER_RING_BLOCKS_MIN,
                                        .nr_blocks = { 384, 160 },
                                        .nr_bases = 4,
                                        .has_staging = true,
@@ -307,7 +306,6 @@ const struct subject store_subject = { .name = "store",
                                        .open = open_staged,
                                        REAL };
 const struct subject plain_subject = { .name = "plain",
-                                       .nr_ring = PLAIN_RING_BLOCKS,
                                        .nr_blocks = { 216, 48 },
                                        .nr_bases = 3,
                                        .fills = true,
@@ -315,7 +313,6 @@ const struct subject plain_subject = { .name = "plain",
                                        .open = open_plain,
                                        REAL };
 const struct subject strict_subject = { .name = "strict",
-                                        .nr_ring = SUPER_RING_BLOCKS_MIN,
                                         .nr_blocks = { 384,
                                                        DISK_FREEMAP_BITS + 64 },
                                         .nr_bases = 4,
@@ -326,7 +323,6 @@ const struct subject strict_subject = { .name = "strict",
 /* Two levels above the leaves of a free map. */
 const struct subject huge_subject = {
   .name = "huge",
-  .nr_ring = HUGE_RING_BLOCKS,
   .nr_blocks = { 1384, DISK_FREEMAP_BITS *DISK_FANOUT + 64 },
   .nr_bases = 4,
   .format = huge_format,

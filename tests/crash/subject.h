@@ -14,7 +14,6 @@ struct subject {
   unsigned nr_volumes;
   unsigned nr_blocks[DISKS_MAX];
   unsigned nr_bases; /* sweep.h: as many as it has room for */
-  unsigned nr_ring;  /* blocks of log, behind two of volume 0; 0: who knows */
   bool fills;        /* a write may find no space */
   bool strict;       /* every reply means durable */
   bool has_staging;  /* keeps what is replied in ram.h */
