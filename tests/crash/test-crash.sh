@@ -3,7 +3,8 @@
 # The sweep over crash states: the store with staging, without, strict, each
 # for its share of FARPAGE_CRASH_SECONDS (120), and huge for a moment; faults of
 # media at an eighth of all places, every kind, and of memory at all; and five
-# broken rules, each of which has to be noticed.  The seed is FARPAGE_SEED or random, and printed.
+# broken rules, each of which has to be noticed.  The seed is FARPAGE_SEED or
+# random, and printed.
 #
 # Every sequence of one operation is tried with each state that a crash at any
 # point may leave (--whole 1), also when the time is over: 10 to 25 s of a
