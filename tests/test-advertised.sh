@@ -30,6 +30,9 @@ is 'nbdinfo' "$(jq -c '.exports[0] | [."export-size", ."is_read_only",
 "$farpage" create large 48M
 is '32 MiB' "$(script1 "open $socket large" 'write 0 33554432 1' \
   'check 0 33554432 1')" ok
+# anew: while its last client has not gone altogether, the next may only read
+until_true 5 "$farpage" rm large
+"$farpage" create large 48M
 answer=$(script1 "open $socket large" 'write 0 50331648 1')
 like "48 MiB: $answer" "$answer" '^(ok|EINVAL)$'
 alive || no 'the server died'
