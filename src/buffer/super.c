@@ -1,31 +1,16 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Superblocks: which slot of a volume counts, which volumes are a store, and
- * the writing of slots in turn.  super-format.c makes them.
+/* Superblocks: which slot of a volume counts, and which volumes are a store.
+ * super-write.c writes them, super-format.c makes them.
  *
  *   store open --> supers_read --> super_read --> super_error
- *   recover, flush --> supers_attach, supers_write_root --> super_put
  *
  *   blocks   0      1      2             n-2    n-1
  *            | slot | slot | ....        | slot | slot |
  *   slot       0      2                    1      3
  *
- * I1. The slot with sequence s is s % 4.  So a write goes over the oldest one,
- *     and the two ends of the medium take turns.
- * I2. A slot whose write failed is written again before any other is: of the
- *     slots on the medium at most one is not whole because of us.
- * I3. No slot is written that super_error () would refuse: a superblock that
- *     nobody can read again is worse than a process that ends.
- * I4. Every number of a slot is checked here, once.  Above, ring_first +
- *     ring_blocks, a member's free map, heights, ... are inside their volumes
- *     and cannot overflow.
- * I5. Peers are durable with a new epoch before the root has it.  So a peer is
- *     at the root's epoch, or one above if the machine died in between.
- * I6. A peer has its epoch in two slots, one at either end: its slots are
- *     written at opens alone, and one that is lost later must not make the
- *     volume look like an old copy.
- *
- * No locks: opening and recovery are one task; after that only the flusher
- * calls supers_write_root ().
+ * Every number of a slot is checked here, once.  Above, ring_first +
+ * ring_blocks, a member's free map, heights, ... are inside their volumes and
+ * cannot overflow.
  *
  * It does not judge whether the log still holds what an older slot needs when
  * a newer one is damaged: recover.c does, by root_errors.  Nor does it look
@@ -36,14 +21,12 @@
 
 #include "super.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
 
 #include "crc32c.h"
 #include "super-impl.h"
-#include "sabotage.h"
 
 #define DIRTY_MAX (UINT64_C (1) << 32)
 
@@ -525,76 +508,4 @@ supers_read (struct volume **volumes, unsigned nr_volumes, struct supers *s)
   s->volumes = volumes;
   s->nr_volumes = nr_volumes;
   return 0;
-}
-
-/* ---- writing ---- */
-
-int
-super_put (struct volume *v, struct disk_super *super, void *page)
-{
-  uint64_t nr_blocks = super_volume_blocks (v);
-  struct disk_super *to = page;
-  uint64_t off;
-  int err;
-
-  *to = *super;
-  to->sequence++;
-  to->slot = to->sequence % DISK_SUPER_SLOTS;
-  to->crc = crc32c (0, to, DISK_CRC_OFF);
-  assert (super_error (to, to->slot, nr_blocks) == NULL); /* I3 */
-  off = super_slot_block (nr_blocks, to->slot) * DISK_BLOCK_BYTES;
-  err = volume_write (v, off, page, DISK_BLOCK_BYTES);
-  if (err == 0)
-    *super = *to;
-  return err;
-}
-
-int
-supers_write_root (struct supers *s, void *page)
-{
-  s->root.sequence += SABOTAGE (same_slot) ? DISK_SUPER_SLOTS - 1 : 0;
-  return s->readonly ? EROFS : super_put (s->volumes[0], &s->root, page);
-}
-
-static int
-attach_peers (struct supers *s, void *page)
-{
-  int err = 0;
-
-  if (SABOTAGE (root_before_peers)) {
-    s->root.epoch++;
-    err = supers_write_root (s, page);
-    s->root.epoch--;
-  }
-
-  for (unsigned turn = 0; turn < 2; turn++) { /* I6; flushed between for I2 */
-    for (unsigned i = 1; i < s->nr_volumes && err == 0; i++) {
-      s->peers[i].epoch = s->root.epoch + 1;
-      err = super_put (s->volumes[i], &s->peers[i], page);
-    }
-    for (unsigned i = 1; i < s->nr_volumes && err == 0; i++)
-      err = volume_flush (s->volumes[i]);
-  }
-  return err;
-}
-
-int
-supers_attach (struct supers *s, void *page)
-{
-  uint32_t state = s->root.state;
-  int err = s->readonly ? EROFS : attach_peers (s, page);
-
-  if (err != 0)
-    return err;
-  if (!SABOTAGE (same_epoch))
-    s->root.epoch++;
-  s->root.state = DISK_IN_USE;
-  err = supers_write_root (s, page);
-  if (err == 0)
-    err = volume_flush (s->volumes[0]);
-  if (err != 0) { /* the medium may have the old one: peers stay one above */
-    s->root.epoch--;
-    s->root.state = state;
-  }
-  return err;
 }
