@@ -245,9 +245,9 @@ struct disk_log {
   uint64_t epoch;
   uint64_t durable; /* every block below was durable when this was written */
   uint8_t uuid[DISK_UUID_BYTES];
-  uint64_t blk;   /* UNDO: of the node; else 0 */
-  uint32_t bytes; /* of the body that are used */
-  uint32_t spare;
+  uint64_t blk;      /* UNDO: of the node; else 0 */
+  uint32_t bytes;    /* of the body that are used */
+  uint32_t sequence; /* low half: root slots older than this do not serve */
   uint8_t seal[DISK_SEAL_BYTES];
   uint8_t body[DISK_LOG_BODY];
   uint32_t crc;

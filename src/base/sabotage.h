@@ -53,6 +53,8 @@
   X (forget_mark, "a recovery goes on telling the old mark")                   \
   X (settle_late, "an object's pages are decided before it leaves")            \
   X (same_slot, "superblock slots take turns")                                 \
+  X (trust_old_root, "the log says which superblocks are too old")             \
+  X (super_once, "the newest superblock is in two slots")                      \
   X (super_unflushed, "a superblock is flushed before it counts")              \
   X (no_mend, "a log block that was being filled is made whole")               \
   X (park_no_unit, "a parked block keeps its unit")                            \

@@ -239,8 +239,8 @@ cycle_write_early (struct flush *fl)
 
 /* ---- superblocks ---- */
 
-/* The next slot: maps on the media are as of redo_lsn and these roots; and it
- * is durable on return.
+/* The next superblock: maps on the media are as of redo_lsn and these roots;
+ * durable on return.
  */
 static int
 write_super (struct flush *fl, const struct disk_super *roots,
@@ -261,11 +261,16 @@ write_super (struct flush *fl, const struct disk_super *roots,
   root->durable_lsn =
       fl->hold_mark ? fl->held_mark : atomic_load (&fl->durable_lsn);
   root->dirty_max = bufs_dirty_max (fl->bs, BUF_META);
-  if (supers_write_root (fl->supers, b->data) != 0)
-    return fail (fl, "the superblock could not be written");
-  flush_mark_volume (fl, 0);
-  atomic_fetch_add (&fl->bytes_meta, BUF_BYTES);
-  return SABOTAGE (super_unflushed) ? 0 : commit_flush_volumes (fl);
+  for (unsigned i = 0; i < (SABOTAGE (super_once) ? 1 : SUPER_COPIES); i++) {
+    if (supers_write_root (fl->supers, b->data) != 0)
+      return fail (fl, "the superblock could not be written");
+    flush_mark_volume (fl, 0);
+    atomic_fetch_add (&fl->bytes_meta, BUF_BYTES);
+    if (!SABOTAGE (super_unflushed) && commit_flush_volumes (fl) != 0)
+      return EIO;
+  }
+  atomic_store (&fl->sequence, supers_oldest (root));
+  return 0;
 }
 
 int

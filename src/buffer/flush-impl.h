@@ -96,6 +96,8 @@ struct flush {
   /* Cycles. */
   _Atomic uint64_t cycle;     /* that changes made now belong to */
   _Atomic uint64_t redo_lsn;  /* of the last durable superblock */
+  _Atomic uint64_t sequence;  /* of the oldest superblock that may be gone by;
+                               * written before redo_lsn */
   uint64_t cut_lsn;           /* P(n) of the last cut whose META is written */
   struct disk_super cut_root; /* roots as of cut_lsn */
   lock_t node_lock[NODE_LOCKS];

@@ -47,8 +47,8 @@ struct recover {
   unsigned nr_copies; /* old images in flush.copies, not written yet */
   struct ring ring;
   struct ahead ahead;
+  uint64_t sequence;                   /* of the root's superblock as read */
   uint64_t first, end, mark;           /* redo_lsn, E, M */
-  uint64_t epoch;                      /* the highest in [first, end) */
   uint64_t nr_images;                  /* in [first, end) */
   uint64_t nr_pages_above, nr_unnodes; /* in records above the mark */
   struct candidate *candidates;
@@ -69,9 +69,15 @@ extern int recover_log (struct recover *rc, uint64_t lsn, bool back,
                         const struct disk_log **logp);
 /* Find end, mark, epoch and counts.  clean: the superblock says that nothing
  * follows, and is the last; then, if so, the rest of the ring is not looked at.
- * EUCLEAN: damage, told.
+ * EUCLEAN: damage; EIO: it may be, but something cannot be read.  Told.
  */
 extern int recover_scan (struct recover *rc, bool clean);
+
+/* A slot of the root is not good, and may have been the newest: does anything
+ * that the dead process has left tell of it?  Before the next slot is written,
+ * which may be its place.  Errors as recover_scan ().
+ */
+extern int recover_ask_root (struct recover *rc, struct staging *old);
 
 /* ---- recover.c ---- */
 

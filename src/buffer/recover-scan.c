@@ -24,6 +24,12 @@
  * only that is looked at, for a ring may take seconds; `farpage check` looks
  * at all of it.
  *
+ * Nor may a block say that a newer superblock than the best one is needed: what
+ * that one had let go may have been taken since.  Where a node lay when the
+ * older one was written there may be a page, and UNDO would put the node back
+ * over it.  If no block says so nothing was taken, and the older one leads to
+ * the same.
+ *
  * Recovery and `farpage check` look with the same function; what is wrong is
  * handed out, and told by who called.
  */
@@ -41,6 +47,9 @@ static const char later_turn[] =
     "is of a later turn of the ring: newer superblocks than the best one are "
     "lost";
 
+static const char newer_root[] =
+    "needs a newer superblock than the best one: it is lost, or cannot be read";
+
 /* ---- looking ---- */
 
 static void
@@ -52,11 +61,28 @@ wrong (struct recover_look *look, uint64_t lsn, const char *what)
   look->wrong_lsn = lsn;
 }
 
+/* Of good blocks.  They are of the ring's last turn, or older: half of all
+ * numbers apart is far.
+ */
+static void
+compare_root (const struct disk_log *log, struct recover_look *look)
+{
+  uint32_t ahead = log->sequence - (uint32_t) look->sequence;
+
+  if (ahead == 0 || ahead > INT32_MAX || SABOTAGE (trust_old_root))
+    return;
+  if (!look->newer)
+    look->wrong = NULL; /* what else seems wrong comes of that */
+  look->newer = true;
+  wrong (look, log->lsn, newer_root);
+}
+
 static void
 count (const struct disk_log *log, struct recover_look *look)
 {
   uint32_t pos = 0;
 
+  compare_root (log, look);
   look->epoch = log->epoch;
   look->mark = max_u64 (look->mark, log->durable);
   look->nr_images += log->kind == DISK_LOG_UNDO;
@@ -106,6 +132,7 @@ look_behind (struct ring *r, struct recover_look *look)
     if (log == NULL || lsn == look->end)
       continue;
     look->nr_dropped++;
+    compare_root (log, look);
     if (log->durable > look->end)
       wrong (look, look->end,
              "is damaged: it was durable when a later one was written");
@@ -146,13 +173,14 @@ is_passed_over (struct ring *r, const struct recover_look *look)
 }
 
 static void
-look_at (struct ring *r, const struct disk_super *root, bool clean,
-         struct recover_look *look)
+look_at (struct ring *r, const struct disk_super *root, uint64_t sequence,
+         bool clean, struct recover_look *look)
 {
   const struct disk_log *log;
 
-  *look =
-      (struct recover_look){ .first = root->redo_lsn, .end = root->redo_lsn };
+  *look = (struct recover_look){ .first = root->redo_lsn,
+                                 .end = root->redo_lsn,
+                                 .sequence = sequence };
   look->epoch = root->redo_epoch;
   look->mark = max_u64 (root->durable_lsn, root->redo_lsn);
   if (is_of_later_turn (r, look->first)) {
@@ -184,7 +212,7 @@ recover_look (struct volume *v, const struct disk_super *root,
   int err = ring_open (&r, v, root, RING_RUN_MAX);
 
   if (err == 0)
-    look_at (&r, root, false, look);
+    look_at (&r, root, root->sequence, false, look);
   ring_close (&r);
   return err;
 }
@@ -247,24 +275,53 @@ count_above (struct recover *rc)
   return 0;
 }
 
+/* Tells why. */
+static int
+refuse (const struct recover *rc, const struct recover_look *look)
+{
+  bool again = look->unread ||
+               (look->newer && super_has_unread (rc->supers->root_errors));
+
+  log_write (LOG_ERROR, "store: log block %" PRIu64 " %s (%s)", look->wrong_lsn,
+             look->wrong,
+             again ? "try again; or run 'farpage check'"
+                   : "run 'farpage check'");
+  return again ? EIO : EUCLEAN;
+}
+
 int
 recover_scan (struct recover *rc, bool clean)
 {
   struct recover_look look;
 
   rc->ring.nr = 0; /* what staging had is on the medium by now */
-  look_at (&rc->ring, &rc->supers->root, clean, &look);
+  look_at (&rc->ring, &rc->supers->root, rc->sequence, clean, &look);
   rc->first = look.first;
   rc->end = look.end;
   rc->mark = look.mark;
-  rc->epoch = look.epoch;
   rc->nr_images = look.nr_images;
-  if (look.wrong != NULL) {
-    log_write (LOG_ERROR, "store: log block %" PRIu64 " %s (%s)",
-               look.wrong_lsn, look.wrong,
-               look.unread ? "try again; or run 'farpage check'"
-                           : "run 'farpage check'");
-    return look.unread ? EIO : EUCLEAN;
-  }
-  return count_above (rc);
+  return look.wrong != NULL ? refuse (rc, &look) : count_above (rc);
+}
+
+static int
+ask_staged (void *arg, enum buf_type type, uint64_t blk, const void *page)
+{
+  const struct disk_log *log = page;
+
+  if (type == BUF_UNDO && log->magic == DISK_LOG_MAGIC && log->lsn == blk)
+    compare_root (log, arg);
+  return 0;
+}
+
+int
+recover_ask_root (struct recover *rc, struct staging *old)
+{
+  struct recover_look look;
+  int err = 0;
+
+  look_at (&rc->ring, &rc->supers->root, rc->sequence, false, &look);
+  if (!look.newer)
+    err = staging_each (old, ask_staged, &look);
+  rc->ring.nr = 0;
+  return look.newer ? refuse (rc, &look) : err;
 }

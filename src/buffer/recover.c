@@ -106,6 +106,7 @@ mend_log_block (struct recover *rc, struct disk_log *log, uint64_t lsn)
     log->kind = DISK_LOG_REDO;
     log->lsn = lsn;
     log->epoch = epoch != 0 ? epoch : root->epoch - 1;
+    log->sequence = (uint32_t) rc->sequence;
     memcpy (log->uuid, root->uuid, sizeof log->uuid);
   }
   if (log->kind == DISK_LOG_REDO) {
@@ -338,6 +339,7 @@ set_log_end (struct recover *rc)
   atomic_store (&fl->written_lsn, rc->end);
   atomic_store (&fl->durable_lsn, rc->end);
   atomic_store (&fl->redo_lsn, rc->first);
+  atomic_store (&fl->sequence, supers_oldest (&rc->supers->root));
   fl->told_lsn = rc->end;
   fl->cut_lsn = rc->first;
   fl->cut_root = rc->supers->root;
@@ -421,36 +423,35 @@ undo_and_redo_fast (struct recover *rc)
   return err;
 }
 
-/* Does nothing follow, by a superblock of which no later one was lost? */
+/* Else a later superblock than the best one may be lost. */
 static bool
-is_clean (const struct supers *s)
+all_slots_good (const struct supers *s)
 {
   for (unsigned i = 0; i < DISK_SUPER_SLOTS; i++)
     if (s->root_errors[i] != NULL)
       return false;
-  return s->root.state == DISK_CLEAN;
+  return true;
 }
 
 /* Steps 1 to 4. */
 static int
 attach_and_scan (struct recover *rc, struct staging *old)
 {
-  bool clean = is_clean (rc->supers);
+  bool sure = all_slots_good (rc->supers);
+  bool clean = sure && rc->supers->root.state == DISK_CLEAN;
   int err = flush_all (rc);
 
+  rc->sequence = rc->supers->root.sequence;
   if (err == 0 && old == NULL)
     err = recover_scan (rc, clean);
+  else if (err == 0 && !sure)
+    err = recover_ask_root (rc, old);
   if (err == 0)
     err = attach (rc);
   if (err == 0 && old != NULL) {
     err = replay_staging (rc, old);
     if (err == 0)
       err = recover_scan (rc, clean);
-  }
-  /* A root slot newer than the one found was lost: its epoch is taken. */
-  if (err == 0 && rc->epoch >= rc->supers->root.epoch) {
-    rc->supers->root.epoch = rc->epoch;
-    err = attach (rc);
   }
   return err;
 }

@@ -53,6 +53,8 @@ struct recover_look {
   uint64_t epoch; /* the highest in [first, end), at least redo_epoch */
   uint64_t nr_images, nr_records;
   uint64_t nr_dropped; /* good blocks behind the end: they do not count */
+  uint64_t sequence;   /* of the root's superblock that was gone by */
+  bool newer;          /* a block tells of a newer one: that is what is wrong */
   const char *wrong;   /* NULL, or what is wrong with block wrong_lsn */
   uint64_t wrong_lsn;
   bool unread; /* what is wrong is that it cannot be read */

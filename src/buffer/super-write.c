@@ -11,9 +11,10 @@
  *     nobody can read again is worse than a process that ends.
  * I4. Peers are durable with a new epoch before the root has it.  So a peer is
  *     at the root's epoch, or one above if the machine died in between.
- * I5. A peer has its epoch in two slots, one at either end: its slots are
- *     written at opens alone, and one that is lost later must not make the
- *     volume look like an old copy.
+ * I5. What counts is in two slots, one at either end, a flush behind each: one
+ *     that is lost later costs nothing.  A root's older one would not do, for
+ *     what the newest has let go is taken again; and a peer's would make it
+ *     look like an old copy.
  *
  * No locks: opening and recovery are one task; after that only the flusher
  * calls supers_write_root ().
@@ -56,6 +57,19 @@ supers_write_root (struct supers *s, void *page)
 }
 
 static int
+attach_root (struct supers *s, void *page)
+{
+  int err = 0;
+
+  for (unsigned turn = 0; turn < SUPER_COPIES && err == 0; turn++) {
+    err = supers_write_root (s, page);
+    if (err == 0)
+      err = volume_flush (s->volumes[0]);
+  }
+  return err;
+}
+
+static int
 attach_peers (struct supers *s, void *page)
 {
   int err = 0;
@@ -66,7 +80,7 @@ attach_peers (struct supers *s, void *page)
     s->root.epoch--;
   }
 
-  for (unsigned turn = 0; turn < 2; turn++) { /* I5; flushed between for I2 */
+  for (unsigned turn = 0; turn < SUPER_COPIES; turn++) {
     for (unsigned i = 1; i < s->nr_volumes && err == 0; i++) {
       s->peers[i].epoch = s->root.epoch + 1;
       err = super_put (s->volumes[i], &s->peers[i], page);
@@ -88,9 +102,7 @@ supers_attach (struct supers *s, void *page)
   if (!SABOTAGE (same_epoch))
     s->root.epoch++;
   s->root.state = DISK_IN_USE;
-  err = supers_write_root (s, page);
-  if (err == 0)
-    err = volume_flush (s->volumes[0]);
+  err = attach_root (s, page);
   if (err != 0) { /* the medium may have the old one: peers stay one above */
     s->root.epoch--;
     s->root.state = state;

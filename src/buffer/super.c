@@ -12,8 +12,8 @@
  * ring_blocks, a member's free map, heights, ... are inside their volumes and
  * cannot overflow.
  *
- * It does not judge whether the log still holds what an older slot needs when
- * a newer one is damaged: recover.c does, by root_errors.  Nor does it look
+ * It does not judge whether an older slot will do when a newer one is damaged:
+ * recovery does (recover-scan.c), by root_errors and the log.  Nor does it look
  * for slots where they lay when a volume had another size.
  */
 
@@ -45,6 +45,15 @@ unsigned
 super_next_slot (const struct disk_super *best)
 {
   return (best->sequence + 1) % DISK_SUPER_SLOTS;
+}
+
+bool
+super_has_unread (const char *const errors[DISK_SUPER_SLOTS])
+{
+  for (unsigned i = 0; i < DISK_SUPER_SLOTS; i++)
+    if (errors[i] == super_unread)
+      return true;
+  return false;
 }
 
 static bool

@@ -2,9 +2,10 @@
 /* Superblocks: finding, judging and writing the slots of all volumes.
  *
  * Each volume has DISK_SUPER_SLOTS slots, two at either end, written in turn
- * (sequence % 4), so that one torn or lost write never costs the others.  The
- * one with the highest sequence that is whole counts.  Slots of volumes other
- * than the root are written, and flushed, before the root's.
+ * (sequence % 4), so that one torn or lost write never costs the others, and
+ * always two with the same content, a flush behind each.  The one with the
+ * highest sequence that is whole counts.  Slots of volumes other than the root
+ * are written, and flushed, before the root's.
  *
  * Structures are used as they lie on the medium: a durable store runs on
  * little-endian machines alone.
@@ -28,6 +29,9 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
 #define SUPER_REST_BLOCKS_MIN (VOLUME_BYTES_MIN / DISK_BLOCK_BYTES)
 /* Above all counters that a superblock holds: lsn, cycle, epoch, ... */
 #define SUPER_COUNT_MAX (UINT64_C (1) << 60)
+
+/* The newest superblock of a volume is in so many slots. */
+#define SUPER_COPIES 2u
 
 struct supers {
   struct volume *const *volumes; /* by their number in the store */
@@ -56,6 +60,8 @@ extern const char *super_error (const struct disk_super *super, unsigned slot,
 extern const char super_no_magic[], super_other_version[], super_other_size[];
 /* What a write that a crash has cut off may leave. */
 extern const char super_wrong_crc[], super_unread[];
+/* Of a volume's slots, as super_read () judged them. */
+extern bool super_has_unread (const char *const errors[DISK_SUPER_SLOTS]);
 /* Where the next superblock of this volume goes: if a write was cut off, over
  * what it has left.
  */
@@ -81,11 +87,18 @@ extern int super_read (struct volume *v, struct disk_super *best,
 extern int supers_read (struct volume **volumes, unsigned nr_volumes,
                         struct supers *s);
 
-/* Write the next slot of the root, flushing nothing: sequence + 1, CRC, built
- * in page (DISK_BLOCK_BYTES, page-aligned).  EIO, and then a later call writes
- * the same slot.  Blocks: yes.
+/* Write the next slot of the root, one of SUPER_COPIES, flushing nothing:
+ * sequence + 1, CRC, built in page (DISK_BLOCK_BYTES, page-aligned).  EIO, and
+ * then a later call writes the same slot.  Blocks: yes.
  */
 extern int supers_write_root (struct supers *s, void *page);
+
+/* When all copies of this one are durable: the oldest that may be gone by. */
+static inline uint64_t
+supers_oldest (const struct disk_super *root)
+{
+  return root->sequence - (SUPER_COPIES - 1);
+}
 
 /* A new epoch: the root's + 1 everywhere.  Peers' slots are written and
  * flushed, then the root's with the state DISK_IN_USE, and that flushed.  When

@@ -188,7 +188,7 @@ ring_place (const struct rig *r, uint64_t lsn)
 
 /* Reads of this block fail, so many times; 0: always. */
 static void
-make_unreadable (struct rig *r, uint64_t blk, unsigned count)
+fail_reads (struct volume *v, uint64_t blk, unsigned count)
 {
   struct fault_rule rule = { .action = FAULT_FAIL,
                              .op = VIO_READ,
@@ -197,8 +197,15 @@ make_unreadable (struct rig *r, uint64_t blk, unsigned count)
                              .count = count,
                              .error = EIO };
 
+  assert_true (fault_add (v, &rule) >= 0);
+}
+
+/* This one alone. */
+static void
+make_unreadable (struct rig *r, uint64_t blk, unsigned count)
+{
   fault_clear (r->v);
-  assert_true (fault_add (r->v, &rule) >= 0);
+  fail_reads (r->v, blk, count);
 }
 
 /* What cannot be read may have been durable: it is not dropped. */
@@ -266,6 +273,68 @@ open_and_drop (struct rig *r)
   if (err == 0)
     tree_fini (&r->tree);
   return err;
+}
+
+/* The newest superblock, in as many slots, cannot be read. */
+static int
+open_without (struct rig *r, unsigned nr)
+{
+  uint64_t sequence = r->supers.root.sequence;
+
+  fault_clear (r->v);
+  for (unsigned i = 0; i < nr; i++)
+    fail_reads (r->v,
+                super_slot_block (RIG_BYTES / BUF_BYTES,
+                                  (sequence - i) % DISK_SUPER_SLOTS),
+                0);
+  return rig_open (r);
+}
+
+/* In one slot: nothing is lost.  In both: if nothing was written since, the
+ * older one leads to the same; else nobody goes by it, nor writes anything.
+ */
+static void
+test_superblocks_lost (void **state)
+{
+  struct volume *inner;
+  struct rig r;
+
+  (void) state;
+  memset (expect, 0, sizeof expect);
+  rig_format (&r);
+  inner = r.v;
+  rig_drop (&r);
+  assert_int_equal (volume_open_fault (inner, &r.v), 0);
+  assert_int_equal (rig_open (&r), 0);
+  for (unsigned nr = 0; nr <= SUPER_COPIES; nr++) {
+    write_one (&r, 7, 1 + nr);
+    assert_int_equal (flush_run_cycle (r.fl), 0);
+    rig_drop (&r);
+    assert_int_equal (open_without (&r, nr), 0);
+    check_all (&r);
+  }
+  for (unsigned nr = 0; nr < SUPER_COPIES; nr++) {
+    fault_clear (r.v);
+    assert_int_equal (flush_run_cycle (r.fl), 0);
+    write_one (&r, 8, 1 + nr);
+    assert_int_equal (flush_commit (r.fl, flush_tail (r.fl)), 0);
+    rig_drop (&r);
+    assert_int_equal (open_without (&r, nr), 0);
+    check_all (&r);
+  }
+  fault_clear (r.v);
+  assert_int_equal (flush_run_cycle (r.fl), 0);
+  write_one (&r, 9, 1);
+  assert_int_equal (flush_commit (r.fl, flush_tail (r.fl)), 0);
+  rig_drop (&r);
+  assert_int_equal (open_without (&r, SUPER_COPIES), EIO);
+  flush_destroy (r.fl);
+  bufs_destroy (r.bs);
+  fault_clear (r.v);
+  assert_int_equal (rig_open (&r), 0);
+  check_all (&r);
+  rig_drop (&r);
+  volume_close (r.v);
 }
 
 /* A block far ahead says that later superblocks are lost, wherever it is: seen
@@ -390,6 +459,7 @@ main (void)
     cmocka_unit_test (test_lost_data),
     cmocka_unit_test (test_refused),
     cmocka_unit_test (test_unreadable),
+    cmocka_unit_test (test_superblocks_lost),
     cmocka_unit_test (test_far_ahead),
     cmocka_unit_test (test_threads),
     cmocka_unit_test (test_images_behind_records),

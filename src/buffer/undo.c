@@ -16,6 +16,8 @@
  * I2. A record's block tells at least the mark as of the record: if the block
  *     that it names was another page's before, the record that says so is
  *     below.  Also of a block that nobody has sealed (staging).
+ *     It also tells the superblock as of the record: if the block that it names
+ *     was let go by that one, an older one does not serve.
  * I3. What the next process finds of a block in staging: a REDO block up to
  *     the first record that is not whole; an UNDO block if bytes says that its
  *     image was copied.
@@ -43,6 +45,14 @@ mark_now (struct flush *fl)
   return fl->hold_mark ? fl->held_mark : atomic_load (&fl->durable_lsn);
 }
 
+/* Lock: needs log_lock, or the block is closed. */
+static void
+tell_marks (struct flush *fl, struct disk_log *log)
+{
+  log->durable = mark_now (fl);
+  log->sequence = (uint32_t) atomic_load (&fl->sequence);
+}
+
 /* A new block at the log's end.  Lock: needs log_lock. */
 static struct buf *
 new_block (struct flush *fl, enum disk_log_kind kind)
@@ -56,7 +66,7 @@ new_block (struct flush *fl, enum disk_log_kind kind)
   log->kind = kind;
   log->lsn = lsn;
   log->epoch = fl->epoch;
-  log->durable = mark_now (fl);
+  tell_marks (fl, log);
   memcpy (log->uuid, fl->uuid, sizeof log->uuid);
   atomic_store (&fl->next_lsn, lsn + 1);
   return b;
@@ -140,7 +150,7 @@ undo_append (struct flush *fl, struct change *ch, struct disk_rec *rec,
   rec->crc = rec_crc (fl->open->blk, (const struct disk_rec *) to);
   memcpy (to, &rec->crc, sizeof rec->crc);
   fl->open_bytes += bytes;
-  log->durable = mark_now (fl); /* I2 */
+  tell_marks (fl, log); /* I2 */
   if (rec->type == DISK_REC_MAP || rec->type == DISK_REC_ZERO ||
       rec->type == DISK_REC_FREE)
     atomic_fetch_add (&fl->pages, rec->nr);
@@ -155,7 +165,7 @@ undo_seal (struct flush *fl, struct buf *b)
 {
   struct disk_log *log = (struct disk_log *) b->data;
 
-  log->durable = mark_now (fl);
+  tell_marks (fl, log);
   log->crc = crc32c (0, log, DISK_CRC_OFF);
   if (log->durable > fl->told_lsn)
     fl->told_lsn = log->durable;
@@ -182,7 +192,7 @@ undo_error (const struct disk_log *log, const uint8_t *uuid)
     return "belongs to another store";
   if (log->durable > log->lsn)
     return "its durable mark is above itself";
-  if (log->spare != 0 || !all_zero (log->seal, sizeof log->seal))
+  if (!all_zero (log->seal, sizeof log->seal))
     return "its spare bytes are not zero";
   if (log->kind == DISK_LOG_UNDO)
     return log->bytes == DISK_NODE_USED && log->blk != 0

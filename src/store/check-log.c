@@ -155,7 +155,11 @@ check_log (struct check *c)
   staged = !c->report->closed && look_at_staging (c);
   if (look.wrong != NULL && !staged) {
     tell_log (c, look.wrong_lsn, look.wrong);
-    if (look.unread)
+    if (look.newer && super_has_unread (c->slots[0]))
+      check_note (c,
+                  "try again: a superblock slot that cannot be read may have "
+                  "it");
+    else if (look.unread)
       check_note (c, "try again; if it stays so, copy the volume to another "
                      "medium: what can still not be read counts as never "
                      "written there, which may lose the last requests before "

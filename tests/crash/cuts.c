@@ -22,6 +22,7 @@
 #include <time.h>
 
 #include "disk.h"
+#include "super.h"
 #include "sweep.h"
 
 #define POINTS     24u /* of a run, about */
@@ -30,6 +31,7 @@
 #define GO_ON      24u /* requests after a crash, at most */
 #define SAVE_SHARE 1024u
 #define FAULT_IOS  48u /* of an open, about */
+#define SLOT_IOS   8u  /* its first: superblocks of two volumes */
 
 /* A long run and what follows it: one crash each. */
 struct chain {
@@ -119,6 +121,7 @@ make_after (const struct chain *ch, const struct states *s,
   y->life = ch->run->life;
   y->phase_left = 0;
   y->failed = y->closed = y->errors = false;
+  y->may_refuse = ch->depth > 0 && ch->run->may_refuse;
   y->nr_requests = 0;
   y->fault = NULL;
   states_make (s, crash->choice, &y->disks);
@@ -173,30 +176,67 @@ how_many (const struct chain *ch, const struct crash *crash)
   return ch->depth == 0 && n % 3 == 0 ? 1 + (n >> 8) % GO_ON : 0;
 }
 
-/* What is left of a first crash is opened with media that fail, and do not lie:
- * whatever comes of that, nothing is lost.  A number of its own, as above.
+/* Media that fail, and do not lie; of superblocks some bit may be wrong, for
+ * that is seen.  In half of all cases it is superblocks.
  */
-static void
-try_with_fault (const struct chain *ch, const struct crash *crash)
+static struct media_fault
+pick_fault (uint64_t n)
 {
   static const enum media_fault_kind kinds[] = { MEDIA_EIO,    MEDIA_EIO_EVER,
                                                  MEDIA_ENOSPC, MEDIA_SHORT,
                                                  MEDIA_FLUSH,  MEDIA_VANISH };
+  static const enum media_fault_kind slot_kinds[] = { MEDIA_EIO, MEDIA_FLIP };
+
+  if (n % 2 == 0)
+    return (struct media_fault){ .kind = slot_kinds[(n >> 8) % 2],
+                                 .at = (n >> 16) % SLOT_IOS };
+  return (struct media_fault){ .kind = kinds[(n >> 8) % 6],
+                               .at = (n >> 16) % FAULT_IOS };
+}
+
+/* What is left of a first crash is opened with a fault: whatever comes of that,
+ * nothing is lost.  A number of its own, as above.
+ */
+static void
+try_with_fault (const struct chain *ch, const struct crash *crash)
+{
   uint64_t n = rng_mix (hash_add (ch->seed, crash->at) ^ crash->choice);
-  struct media_fault fault = { .kind = kinds[(n >> 8) % 6],
-                               .at = (n >> 16) % FAULT_IOS,
-                               .start = ch->after->disks.image };
+  struct media_fault fault = pick_fault (n >> 8);
   struct cuts *c = ch->c;
 
   c->tried[0] = '\0';
   if (ch->depth > 0 || n % 4 != 0)
     return;
+  fault.start = ch->after->disks.image;
   ch->after->fault = &fault;
   long_try (ch->after, 10, crash->kind == CRASH_PROCESS);
   c->nr_tried += fault.hit;
   if (fault.hit)
     snprintf (c->tried, sizeof c->tried, " (an open met %s at vol%u, block %u)",
               media_fault_names[fault.kind], fault.volume, fault.first);
+}
+
+/* Of the root's superblocks one is lost, which costs nothing; or two, and what
+ * is left may not serve: but if it does, nothing is lost.
+ */
+static void
+lose_slots (const struct chain *ch, const struct crash *crash)
+{
+  uint64_t n = rng_mix (hash_add (ch->seed, crash->at) ^ crash->choice);
+  struct image *root = &ch->after->disks.image[0];
+  struct cuts *c = ch->c;
+  unsigned nr = 1 + (n >> 8) % 2, first = (n >> 16) % DISK_SUPER_SLOTS;
+
+  if (ch->depth > 0 || n % 4 != 1 || ch->run->subject->check_media == NULL)
+    return;
+  for (unsigned i = 0; i < nr; i++) {
+    unsigned slot = (first + i) % DISK_SUPER_SLOTS;
+
+    image_set (root, (unsigned) super_slot_block (root->nr, slot), NULL);
+  }
+  ch->after->may_refuse = nr > 1;
+  snprintf (c->tried, sizeof c->tried,
+            " (superblocks lost: %u, from slot %u on)", nr, first);
 }
 
 /* False: it is wrong, and c->what says how to come there. */
@@ -215,6 +255,7 @@ crash_once (struct chain *ch, const struct states *s, const struct crash *crash)
   if (ch->run->subject->has_staging)
     ram_restore (process ? save_at (crash->at)->staging : NULL);
   try_with_fault (ch, crash);
+  lose_slots (ch, crash);
   disks_copy (&start, &ch->after->disks);
   ledgers[ch->depth] = ch->after->ledger;
   ch->after->check = (crash->at + crash->choice) % 4 == 0;

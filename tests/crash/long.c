@@ -212,7 +212,7 @@ look_main (void *arg)
   y->closed |= look->keeps;
   y->errors = err != 0;
   if (err != 0) {
-    if (!y->lies)
+    if (!y->lies && !y->may_refuse)
       long_wrong (y, "the next open fails: %s", strerror (err));
     return;
   }

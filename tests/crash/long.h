@@ -28,11 +28,12 @@ struct long_run {
   struct done_op op[LONG_OPS]; /* as they were done */
   unsigned nr_ops;
   unsigned nr_requests, nr_requests_max;
-  bool closed; /* cleanly */
-  bool errors; /* some request has failed */
-  bool lies;   /* the medium said it had done what it had not */
-  bool check;  /* the store after the look, too */
-  bool failed; /* why */
+  bool closed;     /* cleanly */
+  bool errors;     /* some request has failed */
+  bool lies;       /* the medium said it had done what it had not */
+  bool may_refuse; /* the next open: more is lost than may be */
+  bool check;      /* the store after the look, too */
+  bool failed;     /* why */
   char why[RUN_WHY_BYTES];
   /* Under way. */
   void *s;
