@@ -49,6 +49,7 @@ struct recover {
   struct ahead ahead;
   uint64_t sequence;                   /* of the root's superblock as read */
   uint64_t first, end, mark;           /* redo_lsn, E, M */
+  uint64_t epoch;                      /* the highest in [first, end) */
   uint64_t nr_images;                  /* in [first, end) */
   uint64_t nr_pages_above, nr_unnodes; /* in records above the mark */
   struct candidate *candidates;

@@ -299,6 +299,7 @@ recover_scan (struct recover *rc, bool clean)
   rc->first = look.first;
   rc->end = look.end;
   rc->mark = look.mark;
+  rc->epoch = look.epoch;
   rc->nr_images = look.nr_images;
   return look.wrong != NULL ? refuse (rc, &look) : count_above (rc);
 }

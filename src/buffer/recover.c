@@ -339,7 +339,8 @@ set_log_end (struct recover *rc)
   atomic_store (&fl->written_lsn, rc->end);
   atomic_store (&fl->durable_lsn, rc->end);
   atomic_store (&fl->redo_lsn, rc->first);
-  atomic_store (&fl->sequence, supers_oldest (&rc->supers->root));
+  /* Recovery takes nothing that is let go, so the one that was read serves. */
+  atomic_store (&fl->sequence, rc->sequence);
   fl->told_lsn = rc->end;
   fl->cut_lsn = rc->first;
   fl->cut_root = rc->supers->root;
@@ -453,6 +454,13 @@ attach_and_scan (struct recover *rc, struct staging *old)
     if (err == 0)
       err = recover_scan (rc, clean);
   }
+  /* Superblocks of this epoch are lost, or were not yet written when a repair
+   * was interrupted: no block of two recoveries may have the same.
+   */
+  if (err == 0 && rc->epoch >= rc->supers->root.epoch) {
+    rc->supers->root.epoch = rc->epoch;
+    err = attach (rc);
+  }
   return err;
 }
 
@@ -469,9 +477,10 @@ run (struct recover *rc, struct staging *old)
   report->end_lsn = rc->end;
   report->durable_lsn = rc->mark;
   report->clean = rc->first == rc->end;
-  if (report->clean)
-    return rc->ops->begin (rc->arg, &rc->supers->root);
-  return undo_and_redo_fast (rc);
+  if (!report->clean)
+    return undo_and_redo_fast (rc);
+  atomic_store (&rc->fl->sequence, supers_oldest (&rc->supers->root));
+  return rc->ops->begin (rc->arg, &rc->supers->root);
 }
 
 int

@@ -31,7 +31,6 @@
 #define GO_ON      24u /* requests after a crash, at most */
 #define SAVE_SHARE 1024u
 #define FAULT_IOS  48u /* of an open, about */
-#define SLOT_IOS   8u  /* its first: superblocks of two volumes */
 
 /* A long run and what follows it: one crash each. */
 struct chain {
@@ -177,19 +176,21 @@ how_many (const struct chain *ch, const struct crash *crash)
 }
 
 /* Media that fail, and do not lie; of superblocks some bit may be wrong, for
- * that is seen.  In half of all cases it is superblocks.
+ * that is seen.  In half of all cases it is superblocks: an open reads them
+ * first.
  */
 static struct media_fault
-pick_fault (uint64_t n)
+pick_fault (const struct subject *subject, uint64_t n)
 {
   static const enum media_fault_kind kinds[] = { MEDIA_EIO,    MEDIA_EIO_EVER,
                                                  MEDIA_ENOSPC, MEDIA_SHORT,
                                                  MEDIA_FLUSH,  MEDIA_VANISH };
   static const enum media_fault_kind slot_kinds[] = { MEDIA_EIO, MEDIA_FLIP };
 
-  if (n % 2 == 0)
+  if (n % 2 == 0 && subject->check_media != NULL)
     return (struct media_fault){ .kind = slot_kinds[(n >> 8) % 2],
-                                 .at = (n >> 16) % SLOT_IOS };
+                                 .at = (n >> 16) % (DISK_SUPER_SLOTS *
+                                                    subject->nr_volumes) };
   return (struct media_fault){ .kind = kinds[(n >> 8) % 6],
                                .at = (n >> 16) % FAULT_IOS };
 }
@@ -201,7 +202,7 @@ static void
 try_with_fault (const struct chain *ch, const struct crash *crash)
 {
   uint64_t n = rng_mix (hash_add (ch->seed, crash->at) ^ crash->choice);
-  struct media_fault fault = pick_fault (n >> 8);
+  struct media_fault fault = pick_fault (ch->run->subject, n >> 8);
   struct cuts *c = ch->c;
 
   c->tried[0] = '\0';
@@ -227,7 +228,7 @@ lose_slots (const struct chain *ch, const struct crash *crash)
   struct cuts *c = ch->c;
   unsigned nr = 1 + (n >> 8) % 2, first = (n >> 16) % DISK_SUPER_SLOTS;
 
-  if (ch->depth > 0 || n % 4 != 1 || ch->run->subject->check_media == NULL)
+  if (ch->depth > 0 || n % 2 != 1 || ch->run->subject->check_media == NULL)
     return;
   for (unsigned i = 0; i < nr; i++) {
     unsigned slot = (first + i) % DISK_SUPER_SLOTS;

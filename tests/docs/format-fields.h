@@ -122,7 +122,7 @@ static const struct field log_fields[] = {
   FIELD (disk_log, kind),  FIELD (disk_log, lsn),
   FIELD (disk_log, epoch), FIELD (disk_log, durable),
   FIELD (disk_log, uuid),  FIELD (disk_log, blk),
-  FIELD (disk_log, bytes), FIELD (disk_log, spare),
+  FIELD (disk_log, bytes), FIELD (disk_log, sequence),
   FIELD (disk_log, seal),  FIELD (disk_log, body),
   FIELD (disk_log, crc),   { NULL, sizeof (struct disk_log), 0 },
 };
