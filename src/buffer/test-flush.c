@@ -290,6 +290,26 @@ open_without (struct rig *r, unsigned nr)
   return rig_open (r);
 }
 
+/* All copies of the newest superblock say the same. */
+static void
+compare_copies (struct rig *r)
+{
+  static struct disk_super super __attribute__ ((aligned (4096)));
+  const struct disk_super *root = &r->supers.root;
+
+  for (unsigned i = 0; i < SUPER_COPIES; i++) {
+    uint64_t blk = super_slot_block (RIG_BYTES / BUF_BYTES,
+                                     (root->sequence - i) % DISK_SUPER_SLOTS);
+
+    assert_int_equal (volume_read (r->v, blk * BUF_BYTES, &super, sizeof super),
+                      0);
+    assert_int_equal (super.sequence, root->sequence - i);
+    assert_int_equal (super.cycle, root->cycle);
+    assert_int_equal (super.redo_lsn, root->redo_lsn);
+    assert_int_equal (super.epoch, root->epoch);
+  }
+}
+
 /* In one slot: nothing is lost.  In both: if nothing was written since, the
  * older one leads to the same; else nobody goes by it, nor writes anything.
  */
@@ -309,6 +329,8 @@ test_superblocks_lost (void **state)
   for (unsigned nr = 0; nr <= SUPER_COPIES; nr++) {
     write_one (&r, 7, 1 + nr);
     assert_int_equal (flush_run_cycle (r.fl), 0);
+    fault_clear (r.v);
+    compare_copies (&r);
     rig_drop (&r);
     assert_int_equal (open_without (&r, nr), 0);
     check_all (&r);
