@@ -94,8 +94,8 @@ long_op (struct long_run *y, const struct op *op)
     o->life = ++y->life;
   o->error = subject_send (y->subject, y->s, o);
   o->reply = record_event (&y->record);
-  if (o->error == ENOSPC && op->kind != OP_CREATE && is_reserved (o->life) &&
-      (y->fault == NULL || !y->fault->hit))
+  if (o->error == ENOSPC && op->kind != OP_CREATE && y->subject->reserves &&
+      is_reserved (o->life) && (y->fault == NULL || !y->fault->hit))
     long_wrong (y, "%s of a reserved object finds no space", what[op->kind]);
   long_judge (y, what[op->kind], o->error, failed_before, durable);
   if (y->group == 0 && !was_refused (o, RECORD_NEVER))

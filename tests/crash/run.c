@@ -270,7 +270,8 @@ may_fill (const struct bench *b, const struct done_op *o)
   const struct history *h = &b->run->history;
 
   for (unsigned i = 0; i < h->nr; i++)
-    if (&h->op[i] != o && h->op[i].op.kind == OP_CREATE && h->op[i].op.fua &&
+    if (b->config->subject->reserves && &h->op[i] != o &&
+        h->op[i].op.kind == OP_CREATE && h->op[i].op.fua &&
         h->op[i].life == o->life)
       return false;
   return b->config->subject->fills;
