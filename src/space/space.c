@@ -20,7 +20,7 @@
  * I1. charged <= charge_max; charge_max + units + retire_max = blocks.
  * I2. Blocks taken from the blists = mapped + on the move + held by lanes +
  *     retired + under trim.  Blocks on the move <= units taken, retired <=
- *     retire_max.  (retire.c)
+ *     retire_max (retire.c).
  * I3. Hence who holds a unit finds a block: in a blist, with a lane, or in
  *     the hands of a thread that is just putting it back.  A lane takes more
  *     than it was asked for only while there is plenty.
