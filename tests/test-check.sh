@@ -84,7 +84,8 @@ sum=$(sha256sum "${vols[@]}")
 check 0 'clean$' --data "${vols[@]}"
 json '.verdict == "clean" and .summary.closed and .summary.whole and
   .summary.disks == 1 and .summary.pages == 2048 and
-  .summary.verified_pages == 2048 and (.findings | length) == 0' \
+  .summary.verified_pages == 2048 and .summary.retired_blocks == 0 and
+  (.findings | length) == 0' \
   --data "${vols[@]}"
 is 'nothing was written' "$(sha256sum "${vols[@]}")" "$sum"
 

@@ -206,6 +206,7 @@ end_json (struct show *s, const struct check_report *r, int status)
   set_number (sum, "zero_pages", r->nr_zero);
   set_number (sum, "blocks", r->nr_blocks);
   set_number (sum, "used_blocks", r->nr_used);
+  set_number (sum, "retired_blocks", r->nr_retired);
   set_number (sum, "verified_pages", r->nr_verified);
   set_number (sum, "lost_pages", r->nr_pages_lost);
   set_number (sum, "memory_bytes", r->memory_bytes);

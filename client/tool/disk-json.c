@@ -84,6 +84,22 @@ members_json (json_t *to, const struct disk_super *p)
   json_object_set_new (to, "members", members);
 }
 
+static void
+retired_json (json_t *to, const struct disk_super *p)
+{
+  json_t *retired = json_array ();
+
+  for (unsigned i = 0; i < DISK_RETIRED && p->retired[i].nr != 0; i++) {
+    json_t *run = json_object ();
+
+    set_number (run, "volume", blkno_volume (p->retired[i].blk));
+    set_number (run, "block", blkno_place (p->retired[i].blk));
+    set_number (run, "count", p->retired[i].nr);
+    json_array_append_new (retired, run);
+  }
+  json_object_set_new (to, "retired", retired);
+}
+
 void
 super_json (json_t *to, const struct disk_super *p)
 {
@@ -116,6 +132,7 @@ super_json (json_t *to, const struct disk_super *p)
   set_pointer (to, "table", &p->table);
   set_number (to, "table_height", p->table_height);
   members_json (to, p);
+  retired_json (to, p);
 }
 
 /* ---- nodes ---- */

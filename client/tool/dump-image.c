@@ -222,6 +222,8 @@ main (int argc, char **argv)
   supers.root.table_height = 1;
   supers.root.durable_lsn = NR_LOG;
   supers.root.state = DISK_IN_USE;
+  supers.root.retired[0] = (struct disk_retired){ 2000, 5, 0 };
+  supers.root.retired[1] = (struct disk_retired){ 2010, 1, 0 };
   if (supers_write_root (&supers, slot) != 0 || volume_flush (volume) != 0)
     return 1;
   printf ("%llu\n", (unsigned long long) first);

@@ -145,6 +145,27 @@ print_members (const struct disk_super *root)
 }
 
 static void
+print_retired (const struct disk_super *root)
+{
+  uint64_t nr = 0;
+
+  for (unsigned i = 0; i < DISK_RETIRED; i++)
+    nr += root->retired[i].nr;
+  if (nr == 0)
+    return;
+  printf ("  retired %" PRIu64 " blocks that failed a write:", nr);
+  for (unsigned i = 0; i < DISK_RETIRED && root->retired[i].nr != 0; i++) {
+    uint64_t first = blkno_place (root->retired[i].blk);
+
+    printf ("%s %u:%" PRIu64, i > 0 ? "," : "",
+            blkno_volume (root->retired[i].blk), first);
+    if (root->retired[i].nr > 1)
+      printf ("-%" PRIu64, first + root->retired[i].nr - 1);
+  }
+  putchar ('\n');
+}
+
+static void
 print_root (const struct look *look)
 {
   const struct disk_super *p = &look->best;
@@ -162,6 +183,7 @@ print_root (const struct look *look)
     printf ("  disks   table at %u:%" PRIu64 ", height %" PRIu32 "\n",
             blkno_volume (p->table.blk), blkno_place (p->table.blk),
             p->table_height);
+  print_retired (p);
   putchar ('\n');
   print_members (p);
   putchar ('\n');

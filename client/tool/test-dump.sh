@@ -92,7 +92,9 @@ has "members:"
 run 0 dump good --slot --json
 json 'length == 4 and all(.item == "slot" and .good) and
   (map(.sequence) | sort) == [2, 3, 4, 5] and
-  (.[0].members | length) == 1 and .[1].table == "0:'"$first"'"'
+  (.[0].members | length) == 1 and .[1].table == "0:'"$first"'" and
+  .[1].retired == [{volume: 0, block: 2000, count: 5},
+                   {volume: 0, block: 2010, count: 1}] and .[0].retired == []'
 
 run 0 dump good --log
 has 'log 1: good'
@@ -143,6 +145,7 @@ json '.[0].type == "freemap" and .[0].used[0] == {first: 0, nr_blocks: '"$first"
 run 0 info good
 has 'state   was not closed: its next start recovers it'
 has '1   2046         5      1  counts'
+has 'retired 6 blocks that failed a write: 0:2000-2004, 0:2010'
 run 0 info good --json
 json '.[0].volumes[0] | .good and .best.sequence == 5 and
   (.slots | length) == 4 and .in_use == false'

@@ -72,6 +72,16 @@ enum disk_state {
   DISK_IN_USE = 2, /* open, or was when its process or machine died */
 };
 
+/* Blocks that failed a write, as the root volume knows them: no block of a run
+ * is ever given out, and no map names one.  nr 0: no entry, none behind it.
+ */
+struct disk_retired {
+  uint64_t blk; /* the first, with its volume's number */
+  uint32_t nr;
+  uint32_t spare;
+};
+#define DISK_RETIRED 40u
+
 /* A volume as the root volume knows it. */
 struct disk_member {
   uint64_t nr_blocks;
@@ -106,14 +116,17 @@ struct disk_super {
   uint32_t table_height, spare0;
   uint64_t redo_epoch; /* blocks from redo_lsn on are of this epoch or later */
   uint8_t spare1[56];
-  struct disk_member members[DISK_VOLUMES]; /* from byte 256 on */
-  uint8_t spare2[DISK_CRC_OFF - 256 - DISK_VOLUMES * 48];
+  struct disk_member members[DISK_VOLUMES];  /* from byte 256 on */
+  struct disk_retired retired[DISK_RETIRED]; /* from byte 3328 on */
+  uint8_t spare2[DISK_CRC_OFF - 256 - DISK_VOLUMES * 48 - DISK_RETIRED * 16];
   uint32_t crc;
 };
 
 _Static_assert(sizeof (struct disk_super) == DISK_BLOCK_BYTES, "super size");
 _Static_assert(sizeof (struct disk_member) == 48, "member size");
 _Static_assert(offsetof (struct disk_super, members) == 256, "super members");
+_Static_assert(sizeof (struct disk_retired) == 16, "retired size");
+_Static_assert(offsetof (struct disk_super, retired) == 3328, "super retired");
 
 /* ---- META: a node of a tree ----
  *

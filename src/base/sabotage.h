@@ -57,6 +57,7 @@
   X (super_once, "the newest superblock is in two slots")                      \
   X (super_unflushed, "a superblock is flushed before it counts")              \
   X (no_mend, "a log block that was being filled is made whole")               \
+  X (forget_retired, "recovery keeps the list of blocks that failed a write")  \
   X (park_no_unit, "a parked block keeps its unit")                            \
   X (forget_pins, "a block that is being read stays what it is")
 

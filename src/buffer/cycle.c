@@ -252,6 +252,7 @@ write_super (struct flush *fl, const struct disk_super *roots,
   if (flush_failed (fl))
     return EIO;
   memcpy (root->members, roots->members, sizeof root->members);
+  memcpy (root->retired, roots->retired, sizeof root->retired);
   root->table = roots->table;
   root->table_height = roots->table_height;
   root->next_object = roots->next_object;

@@ -38,9 +38,9 @@ struct flush_ops {
    */
   int (*before_cut) (void *arg);
   /* The gate is closed, nobody changes META: write what is only in memory
-   * (counts, roots, free map) into META and into root, by buf_begin () as in
-   * any change, and with flush_make_room () again and again if that may be
-   * many nodes.  EIO makes the store fail.
+   * (counts, roots, free map) into META and into root, where what is retired
+   * goes, too, by buf_begin () as in any change, and with flush_make_room ()
+   * again and again if that may be many nodes.  EIO makes the store fail.
    */
   int (*cut) (void *arg, struct change *ch, struct disk_super *root);
   /* Records below lsn are durable.  Must not block. */

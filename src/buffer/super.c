@@ -9,8 +9,8 @@
  *   slot       0      2                    1      3
  *
  * Every number of a slot is checked here, once.  Above, ring_first +
- * ring_blocks, a member's free map, heights, ... are inside their volumes and
- * cannot overflow.
+ * ring_blocks, a member's free map, retired blocks, heights, ... are inside
+ * their volumes and cannot overflow.
  *
  * It does not judge whether an older slot will do when a newer one is damaged:
  * recovery does (recover-scan.c), by root_errors and the log.  Nor does it look
@@ -148,6 +148,9 @@ spare_error (const struct disk_super *p)
   for (unsigned i = 0; i < p->nr_volumes; i++)
     if (p->members[i].spare != 0)
       return "its spare bytes are not zero";
+  for (unsigned i = 0; i < DISK_RETIRED; i++)
+    if (p->retired[i].spare != 0)
+      return "its spare bytes are not zero";
   return NULL;
 }
 
@@ -191,11 +194,41 @@ members_error (const struct disk_super *p)
   return why;
 }
 
+/* May all of it be META or DATA? */
+static bool
+rest_has (const struct disk_super *p, uint64_t blk, uint64_t nr)
+{
+  unsigned volume = blkno_volume (blk);
+
+  return volume < p->nr_volumes &&
+         blk == blkno_make (volume, blkno_place (blk)) &&
+         inside (blkno_place (blk), nr, super_first_block (p, volume),
+                 p->members[volume].nr_blocks - SUPER_FIRST);
+}
+
+static const char *
+retired_error (const struct disk_super *p)
+{
+  const struct disk_retired *r = p->retired;
+  unsigned nr = 0;
+
+  for (; nr < DISK_RETIRED && r[nr].nr != 0; nr++) {
+    if (!rest_has (p, r[nr].blk, r[nr].nr))
+      return "retired blocks in it are outside their volume";
+    for (unsigned i = 0; i < nr; i++)
+      if (r[i].blk < r[nr].blk + r[nr].nr && r[nr].blk < r[i].blk + r[i].nr)
+        return "a block in it is retired twice";
+  }
+  for (; nr < DISK_RETIRED; nr++)
+    if (r[nr].blk != 0 || r[nr].nr != 0)
+      return "retired blocks in it follow an empty entry";
+  return NULL;
+}
+
 static const char *
 table_error (const struct disk_super *p)
 {
   const struct disk_pointer *at = &p->table;
-  unsigned volume = blkno_volume (at->blk);
 
   if (p->table_height > SUPER_HEIGHT_MAX)
     return "the object table's height is impossible";
@@ -203,10 +236,7 @@ table_error (const struct disk_super *p)
     return NULL; /* no object yet */
   if (at->cycle == 0 || at->cycle > p->cycle)
     return "the object table's root is of no cycle before its own";
-  if (volume >= p->nr_volumes ||
-      at->blk != blkno_make (volume, blkno_place (at->blk)) ||
-      !inside (blkno_place (at->blk), 1, super_first_block (p, volume),
-               p->members[volume].nr_blocks - SUPER_FIRST))
+  if (!rest_has (p, at->blk, 1))
     return "the object table's root is outside its volume";
   return NULL;
 }
@@ -252,6 +282,8 @@ root_error (const struct disk_super *p)
     why = members_error (p);
   if (why == NULL)
     why = table_error (p);
+  if (why == NULL)
+    why = retired_error (p);
   return why;
 }
 

@@ -134,6 +134,8 @@ static const struct wrong root_wrongs[] = {
   { FIELD (spare1[0]), 1, "spare" },
   { FIELD (spare1[55]), 1, "spare" },
   { FIELD (spare2[0]), 1, "spare" },
+  { FIELD (retired[39].spare), 1, "spare" },
+  { FIELD (retired[39].nr), 1, "an empty entry" },
   { offsetof (struct disk_super, crc) - 1, 1, 1, "spare" },
   { FIELD (members[1].spare), 1, "spare" },
   { FIELD (members[0].nr_blocks), 255, "size of a volume" },

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* What space.c and promise.c share; nobody else includes it. */
+/* What space.c, promise.c and retire.c share; nobody else includes it. */
 
 #ifndef FARPAGE_SPACE_IMPL_H
 #define FARPAGE_SPACE_IMPL_H
@@ -37,9 +37,9 @@ struct space {
   struct space_config config; /* [const] */
   uint64_t nr_blocks;         /* [const] */
   uint64_t nr_units;          /* [const] */
-  uint64_t charge_max;        /* [const] */
-  uint64_t retire_max;        /* [const] */
-  uint64_t low, high;         /* [const] */
+  uint64_t charge_max;        /* [const] since space_mark_retired () */
+  uint64_t retire_max;        /* the same */
+  uint64_t low, high;         /* the same */
   uint64_t nr_marked;         /* by space_mark_used (); before anybody works */
   _Atomic uint64_t charged;
   _Atomic int64_t units_free; /* below 0: more parked than there are */
@@ -59,6 +59,11 @@ struct space {
   struct lane lanes[SPACE_LANES];
   struct space_volume volumes[];
 };
+
+/* [space.c] */
+extern void space_set_levels (struct space *sp);
+/* Take a free run out of its blist; EINVAL as space_mark_used (). */
+extern int space_take (struct space *sp, const struct space_run *run);
 
 /* [promise.c] */
 extern enum space_level space_level_now (struct space *sp);

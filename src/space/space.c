@@ -20,7 +20,7 @@
  * I1. charged <= charge_max; charge_max + units + retire_max = blocks.
  * I2. Blocks taken from the blists = mapped + on the move + held by lanes +
  *     retired + under trim.  Blocks on the move <= units taken, retired <=
- *     retire_max.
+ *     retire_max (retire.c).
  * I3. Hence who holds a unit finds a block: in a blist, with a lane, or in
  *     the hands of a thread that is just putting it back.  A lane takes more
  *     than it was asked for only while there is plenty.
@@ -333,31 +333,6 @@ space_free (struct space *sp, uint64_t hint, const struct space_run *runs,
 }
 
 void
-space_retire (struct space *sp, const struct space_run *run)
-{
-  uint64_t nr = atomic_load (&sp->nr_retired);
-
-  do {
-    if (run->nr > sp->retire_max - nr) {
-      space_free (sp, 0, run, 1);
-      return;
-    }
-  } while (!atomic_compare_exchange_weak (&sp->nr_retired, &nr, nr + run->nr));
-
-  LOCK_SCOPE (&sp->lock);
-  if (sp->nr_retired_runs < SPACE_RETIRED_LISTED)
-    sp->retired[sp->nr_retired_runs++] = *run;
-}
-
-unsigned
-space_retired (struct space *sp, struct space_run runs[SPACE_RETIRED_LISTED])
-{
-  LOCK_SCOPE (&sp->lock);
-  memcpy (runs, sp->retired, sp->nr_retired_runs * sizeof *runs);
-  return sp->nr_retired_runs;
-}
-
-void
 space_drain (struct space *sp)
 {
   for (unsigned i = 0; i < SPACE_LANES; i++) {
@@ -381,8 +356,7 @@ space_drain (struct space *sp)
 
 /* Divide the blocks: the reserve (1/32 of the pool, bounded), of it a quarter
  * for blocks that go bad and the rest for those on the move; all others can
- * be promised.  Pools too small for the floors of the levels get a quarter
- * and a half of what can be promised.
+ * be promised.
  */
 static void
 set_limits (struct space *sp)
@@ -395,6 +369,15 @@ set_limits (struct space *sp)
   sp->nr_units = reserve - sp->retire_max;
   sp->charge_max = sp->nr_blocks - reserve;
   atomic_store (&sp->units_free, (int64_t) sp->nr_units);
+  space_set_levels (sp);
+}
+
+/* Pools too small for the floors of the levels get a quarter and a half of
+ * what can be promised.
+ */
+void
+space_set_levels (struct space *sp)
+{
   sp->low = min_u64 (max_u64 (LOW_BLOCKS_MIN, sp->nr_blocks / 100),
                      sp->charge_max / 4);
   sp->high = min_u64 (max_u64 (HIGH_BLOCKS_MIN, sp->nr_blocks / 50),
@@ -487,7 +470,7 @@ space_destroy (struct space *sp)
 }
 
 int
-space_mark_used (struct space *sp, const struct space_run *run)
+space_take (struct space *sp, const struct space_run *run)
 {
   unsigned i = blkno_volume (run->blk);
   uint64_t place = blkno_place (run->blk), taken;
@@ -502,8 +485,17 @@ space_mark_used (struct space *sp, const struct space_run *run)
     return EINVAL;
   blist_fill (sv->bl, place, run->nr, &taken);
   atomic_store (&sv->nr_free, blist_nr_free (sv->bl));
-  sp->nr_marked += run->nr;
   return 0;
+}
+
+int
+space_mark_used (struct space *sp, const struct space_run *run)
+{
+  int err = space_take (sp, run);
+
+  if (err == 0)
+    sp->nr_marked += run->nr;
+  return err;
 }
 
 uint64_t

@@ -77,6 +77,15 @@ extern void space_destroy (struct space *sp);
 extern int space_mark_used (struct space *sp, const struct space_run *run);
 extern uint64_t space_nr_marked (const struct space *sp);
 
+/* At open, when what is used is marked and charged: a process before this one
+ * has retired these blocks, and they are as space_retire () leaves them.  If
+ * they are more than the quarter of the reserve, it becomes larger, and what
+ * can be promised smaller.  EINVAL, ENOSPC, and nothing changes: any of them is
+ * not the pool's or is in use; so much can no more be taken from what is
+ * promised.
+ */
+extern int space_mark_retired (struct space *sp, const struct space_run *run);
+
 /* The volume a block is on, and where. */
 extern struct volume *space_volume (struct space *sp, blkno_t blk);
 static inline uint64_t
@@ -152,8 +161,8 @@ extern void space_free (struct space *sp, uint64_t hint,
  */
 extern void space_retire (struct space *sp, const struct space_run *run);
 
-/* The runs that were retired, the first of them if they are more than that.
- * Lock: none of rank LOCK_SPACE or above held.
+/* The runs that were retired, neighbours as one; if they are more than that,
+ * the first of them.  Lock: none of rank LOCK_SPACE or above held.
  */
 #define SPACE_RETIRED_LISTED 256u
 extern unsigned space_retired (struct space *sp,

@@ -238,14 +238,45 @@ test_retire_runs (void **state)
   assert_int_equal (pool_stat (p).nr_retired, 60);
   space_retire (p->sp, &small);
   assert_int_equal (pool_stat (p).nr_retired, 64);
-  assert_int_equal (space_retired (p->sp, runs), 2);
-  assert_memory_equal (&runs[0], &run, sizeof run);
-  assert_memory_equal (&runs[1], &small, sizeof small);
+  assert_int_equal (run.blk + run.nr, small.blk); /* neighbours are one */
+  assert_int_equal (space_retired (p->sp, runs), 1);
+  assert_int_equal (runs[0].blk, run.blk);
+  assert_int_equal (runs[0].nr, run.nr + small.nr);
   pool_disown (p, &large);
   pool_check (p, 0);
   /* None of the retired ones is ever handed out. */
   for (uint64_t nr = 0; nr < 4096 - 64;)
     nr += pool_alloc (p, nr, 3).nr;
+  pool_close (p);
+}
+
+/* Neighbours become one run, in the place of the first of them, in whatever
+ * order they come; the others stay in theirs.
+ */
+static void
+test_retire_joins (void **state)
+{
+  static const uint64_t order[] = { 20, 2, 6, 4, 10, 5, 3, 30, 9, 11 };
+  static const struct space_run want[] = {
+    { 20, 1 }, { 2, 5 }, { 9, 3 }, { 30, 1 }
+  };
+  struct pool *p = pool_of (4096);
+  struct space_run all = pool_alloc (p, 1, 40);
+  struct space_run runs[SPACE_RETIRED_LISTED];
+
+  UNUSED (state);
+  assert_int_equal (all.nr, 40);
+  for (unsigned i = 0; i < sizeof order / sizeof *order; i++) {
+    struct space_run one = { all.blk + order[i], 1 };
+
+    space_retire (p->sp, &one);
+  }
+  assert_int_equal (space_retired (p->sp, runs), 4);
+  for (unsigned i = 0; i < 4; i++) {
+    assert_int_equal (runs[i].blk, all.blk + want[i].blk);
+    assert_int_equal (runs[i].nr, want[i].nr);
+  }
+  assert_int_equal (pool_stat (p).nr_retired, 10);
   pool_close (p);
 }
 
@@ -453,6 +484,7 @@ main (void)
     cmocka_unit_test (test_last_block),
     cmocka_unit_test (test_retire),
     cmocka_unit_test (test_retire_runs),
+    cmocka_unit_test (test_retire_joins),
     cmocka_unit_test (test_windows),
     cmocka_unit_test (test_window_once),
     cmocka_unit_test (test_window_at_once),

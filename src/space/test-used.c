@@ -240,13 +240,91 @@ test_config (void **state)
   free (f.trimming);
 }
 
+/* ---- retired before ---- */
+
+static int
+mark_retired (struct pool *p, uint64_t place, uint64_t nr)
+{
+  return space_mark_retired (p->sp,
+                             &(struct space_run){ blkno_make (0, place), nr });
+}
+
+/* What a process before this one has retired is as if this one had. */
+static void
+test_retired (void **state)
+{
+  struct space_run usable[FAKES_MAX], runs[SPACE_RETIRED_LISTED];
+  struct pool *p =
+      open_edges ((uint64_t[]){ 1102, 0 }, (uint64_t[]){ 78, 0 }, usable);
+  struct space_stat st = pool_stat (p), is; /* 1022: reserve 255, of it 63 */
+
+  UNUSED (state);
+  assert_int_equal (st.nr_retire_max, 63);
+  assert_int_equal (mark (p, 0, 200, 50), 0);
+  assert_int_equal (mark_retired (p, 77, 1), EINVAL);
+  assert_int_equal (mark_retired (p, 1099, 2), EINVAL);
+  assert_int_equal (mark_retired (p, 195, 6), EINVAL);
+  assert_int_equal (mark_retired (p, 249, 1), EINVAL);
+  assert_int_equal (pool_stat (p).nr_retired, 0);
+  assert_int_equal (mark_retired (p, 250, 60), 0);
+  assert_int_equal (mark_retired (p, 198, 2), 0);
+  assert_int_equal (mark_retired (p, 199, 1), EINVAL);
+  assert_int_equal (mark_retired (p, 1099, 1), 0);
+  is = pool_stat (p);
+  assert_int_equal (is.nr_retired, 63);
+  assert_int_equal (is.nr_retire_max, 63);
+  assert_int_equal (is.nr_charge_max, st.nr_charge_max);
+  assert_int_equal (space_retired (p->sp, runs), 3);
+  assert_int_equal (runs[1].blk, 198);
+  assert_int_equal (runs[1].nr, 2);
+  assert_int_equal (space_charge (p->sp, 50), 0);
+  pool_check (p, 50);
+  for (uint64_t nr = 1022 - 50 - 63; nr > 0;)
+    nr -= pool_alloc (p, nr, min_u64 (nr, 7)).nr;
+  for (uint64_t i = 198; i < 310; i++) /* nobody was given one */
+    assert_false (atomic_load (&p->fake[0].owned[i]));
+  assert_int_equal (space_volume_used (p->sp, 0), 1022);
+  pool_close (p);
+}
+
+/* More than the reserve has for them come out of what can be promised, as far
+ * as it is not; everything still adds up.
+ */
+static void
+test_retired_many (void **state)
+{
+  struct space_run usable[FAKES_MAX];
+  struct pool *p =
+      open_edges ((uint64_t[]){ 1102, 0 }, (uint64_t[]){ 78, 0 }, usable);
+  struct space_stat st = pool_stat (p), is;
+
+  UNUSED (state);
+  assert_int_equal (space_charge (p->sp, st.nr_charge_max - 100), 0);
+  assert_int_equal (mark_retired (p, 500, 164), ENOSPC);
+  assert_int_equal (pool_stat (p).nr_retired, 0);
+  assert_int_equal (mark_retired (p, 500, 13), 0);
+  assert_int_equal (mark_retired (p, 600, 150), 0);
+  is = pool_stat (p);
+  assert_int_equal (is.nr_retired, 163);
+  assert_int_equal (is.nr_retire_max, 163);
+  assert_int_equal (is.nr_charge_max, st.nr_charge_max - 100);
+  assert_int_equal (is.nr_charge_max + is.nr_units + is.nr_retire_max, 1022);
+  assert_int_equal (mark_retired (p, 900, 1), ENOSPC);
+  assert_int_equal (space_charge (p->sp, 1), ENOSPC);
+  space_retire (p->sp, &(struct space_run){ pool_alloc (p, 1, 1).blk, 1 });
+  assert_int_equal (pool_stat (p).nr_retired, 163); /* freed */
+  pool_check (p, 0);
+  pool_close (p);
+}
+
 int
 main (void)
 {
   static const struct CMUnitTest tests[] = {
-    cmocka_unit_test (test_edges),   cmocka_unit_test (test_limits),
-    cmocka_unit_test (test_refused), cmocka_unit_test (test_random_marks),
-    cmocka_unit_test (test_config),
+    cmocka_unit_test (test_edges),        cmocka_unit_test (test_limits),
+    cmocka_unit_test (test_refused),      cmocka_unit_test (test_random_marks),
+    cmocka_unit_test (test_config),       cmocka_unit_test (test_retired),
+    cmocka_unit_test (test_retired_many),
   };
 
   return cmocka_run_group_tests (tests, NULL, NULL);

@@ -174,6 +174,8 @@ extern void check_owners_end (struct check *c);
  */
 extern bool check_own (struct check *c, const struct check_owner *owner,
                        uint64_t blk);
+/* Is it named? */
+extern bool check_is_owned (const struct check *c, uint64_t blk);
 /* After PASS_LOOK: is it named more than once? */
 extern bool check_is_twice (struct check *c, uint64_t blk);
 /* Tell of blocks that are named twice.  again: goes through all trees once
@@ -195,6 +197,13 @@ extern int check_maps (struct check *c);
 /* ---- check-space.c ---- */
 
 extern int check_freemaps (struct check *c);
+
+/* ---- check-retired.c ---- */
+
+/* The list of blocks that failed a write; with c->fix c->root gets what of it
+ * is right.
+ */
+extern void check_retired (struct check *c);
 
 /* ---- check-data.c ---- */
 

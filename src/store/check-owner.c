@@ -158,6 +158,12 @@ find_twice (struct check *c, uint64_t blk)
 }
 
 bool
+check_is_owned (const struct check *c, uint64_t blk)
+{
+  return get_bit (c->owned[blkno_volume (blk)], blkno_place (blk));
+}
+
+bool
 check_is_twice (struct check *c, uint64_t blk)
 {
   return find_twice (c, blk) != NULL;

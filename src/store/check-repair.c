@@ -74,7 +74,9 @@ fix_slots (struct check *c, unsigned volume)
 
   if (err)
     return EIO;
-  if (volume == 0 && best.next_object != c->root.next_object) {
+  if (volume == 0 &&
+      (best.next_object != c->root.next_object ||
+       memcmp (best.retired, c->root.retired, sizeof best.retired) != 0)) {
     c->root.slot = (best.slot + 1) % DISK_SUPER_SLOTS;
     c->root.sequence = best.sequence + 1;
     err = write_slot (c, 0, c->root.slot);

@@ -8,6 +8,7 @@
  *             --> check_maps      their maps
  *             --> check_twice     blocks that are named twice: by whom
  *             --> check_counts    the table's numbers against what was counted
+ *             --> check_retired   blocks that failed a write are not named
  *             --> check_freemaps  the free map against what is named
  *             --> check_pages     (if wanted) every page against its CRC
  *
@@ -44,7 +45,8 @@ const char *const check_kind_names[CHECK_KINDS] = {
   [CHECK_NODE] = "node",       [CHECK_ENTRY] = "entry",
   [CHECK_COUNT] = "count",     [CHECK_TWICE] = "twice",
   [CHECK_LOST] = "lost",       [CHECK_LEAKED] = "leaked",
-  [CHECK_FREEMAP] = "freemap", [CHECK_DATA] = "data",
+  [CHECK_FREEMAP] = "freemap", [CHECK_RETIRED] = "retired",
+  [CHECK_DATA] = "data",
 };
 
 const char *const check_phase_names[CHECK_PHASES] = {
@@ -260,6 +262,8 @@ look_at_trees (struct check *c)
     err = check_twice (c, walk_again);
   if (err == 0)
     err = check_counts (c);
+  if (err == 0)
+    check_retired (c);
   if (err == 0)
     err = check_freemaps (c);
   if (err == 0 && c->config->data)

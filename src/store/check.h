@@ -25,6 +25,7 @@ enum check_kind {
   CHECK_LOST,    /* a block in use that the free map would give away */
   CHECK_LEAKED,  /* a block that nobody uses and the free map keeps */
   CHECK_FREEMAP, /* a node of the free map */
+  CHECK_RETIRED, /* a block that failed a write, and is in use */
   CHECK_DATA,    /* a page whose CRC is wrong, or that cannot be read */
   CHECK_KINDS
 };
@@ -86,7 +87,8 @@ struct check_report {
   uint64_t nr_staged;  /* pages and log blocks of a process that died */
   uint64_t nr_objects, nr_nodes, nr_mapped, nr_zero; /* as counted */
   uint64_t nr_blocks, nr_used;                       /* of all volumes */
-  uint64_t nr_verified;                              /* pages read */
+  uint64_t nr_retired;    /* blocks that failed a write, in no use */
+  uint64_t nr_verified;   /* pages read */
   uint64_t nr_pages_lost; /* pages below nodes that are not good */
   uint64_t memory_bytes;  /* that it took for the blocks' owners */
 };

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* What durable.c, durable-redo.c and durable-object.c share; nobody else
- * includes it.
- */
+/* What the files of durable share; nobody else includes it. */
 
 #ifndef FARPAGE_DURABLE_IMPL_H
 #define FARPAGE_DURABLE_IMPL_H
@@ -21,6 +19,8 @@ struct durable {
   struct objtable *ot;
   struct recover_report report; /* [const] of the open */
   uint64_t recover_ns;          /* [const] it took that long */
+  bool knows_retired; /* [const] once open: space has the superblock's list */
+  bool told_retired;  /* [cut] that the list is full */
   lock_t lock;
   struct dobject *objects;                /* [lock] all */
   struct dobject *by_id[DURABLE_BUCKETS]; /* [lock] */
@@ -32,6 +32,11 @@ extern const struct recover_ops durable_recover_ops;
 
 /* All objects that the table has.  EIO, ENOMEM. */
 extern int dobjects_load (struct durable *d);
+
+/* ---- durable-retired.c ---- */
+
+/* What is retired goes into root.  Lock: the gate is closed. */
+extern void durable_cut_retired (struct durable *d, struct disk_super *root);
 
 /* ---- durable-object.c ---- */
 

@@ -9,7 +9,8 @@
  *
  * At a cut (flush_ops) the roots and counts of objects that have changed go
  * into the table, the free map is folded, and the roots of table and free map
- * into the superblock: in this order, for each changes what comes after it.
+ * (and what is retired) into the superblock: in this order, for each changes
+ * what comes after it.
  *
  * Locks: d->lock guards the list of objects.  It is held over a cut, and never
  * while anything waits for the gate.
@@ -158,6 +159,8 @@ cut (void *arg, struct change *ch, struct disk_super *root)
     err = objtable_cut (d->ot, ch, root);
   if (err == 0)
     err = freemap_cut (d->fm, ch, root);
+  if (err == 0)
+    durable_cut_retired (d, root);
   return err;
 }
 

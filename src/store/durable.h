@@ -31,6 +31,11 @@ struct dobject {
  * goes wrong is told in the log.  Blocks: yes.
  */
 extern int durable_open (struct store *s);
+/* When all objects that there are have been charged: blocks that failed a write
+ * in a process before this one are out of use.  Those that cannot be are told
+ * in the log.
+ */
+extern void durable_take_retired (struct durable *d);
 /* After the last fork: threads. */
 extern int durable_start (struct durable *d);
 /* A clean end: all is written, the superblock says so.  Requests may be held

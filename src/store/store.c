@@ -237,8 +237,11 @@ build_durable (struct store *s)
 {
   int err = durable_open (s);
 
-  return err ? err
-             : durable_each (s->durable, DISK_OBJECT_LIVE, load_object, s);
+  if (err == 0)
+    err = durable_each (s->durable, DISK_OBJECT_LIVE, load_object, s);
+  if (err == 0)
+    durable_take_retired (s->durable);
+  return err;
 }
 
 static int

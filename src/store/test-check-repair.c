@@ -277,9 +277,22 @@ bad_same (struct rig *t)
   return false;
 }
 
+/* Blocks that nothing uses, which stay, on either side of some that are. */
+static bool
+bad_retired (struct rig *t)
+{
+  struct disk_retired *r = t->m.root.retired;
+
+  r[0] = (struct disk_retired){ blkno_make (1, t->m.next[1] - 2), 10, 0 };
+  r[1] = (struct disk_retired){ t->m.a_page[4], 2, 0 };
+  r[2] = (struct disk_retired){ blkno_make (0, 200), 1, 0 };
+  make_slots (&t->m);
+  return false;
+}
+
 static bool (*const damages[]) (struct rig *t) = {
-  bad_slots, bad_counts,  bad_bits,  bad_freemap, bad_leaf,
-  bad_inner, bad_pointer, bad_entry, bad_twice,   bad_same,
+  bad_slots,   bad_counts, bad_bits,  bad_freemap, bad_leaf,    bad_inner,
+  bad_pointer, bad_entry,  bad_twice, bad_same,    bad_retired,
 };
 
 static void
@@ -296,6 +309,31 @@ test_each (void **state)
     begin (state);
     t = *state;
   }
+}
+
+/* The map keeps its blocks, and the list the others. */
+static void
+test_retired (void **state)
+{
+  struct rig *t = *state;
+  struct supers *s = calloc (1, sizeof *s);
+  const struct disk_retired *r = s->root.retired;
+  uint64_t end = t->m.next[1];
+
+  (void) bad_retired (t);
+  assert_int_equal (repair (t, false), 0);
+  assert_int_equal (t->found.nr, 2);
+  assert_int_equal (t->left.nr_all, 0);
+  assert_int_equal (t->nr_written, 1); /* a slot */
+  expect_clean (t);
+  assert_int_equal (t->found.report.nr_retired, 9);
+  assert_int_equal (supers_read (t->m.v, t->m.nr, s), 0);
+  assert_int_equal (r[0].blk, blkno_make (1, end));
+  assert_int_equal (r[0].nr, 8);
+  assert_int_equal (r[1].blk, 200);
+  assert_int_equal (r[1].nr, 1);
+  assert_int_equal (r[2].nr, 0);
+  free (s);
 }
 
 static void
@@ -550,10 +588,10 @@ int
 main (void)
 {
   const struct CMUnitTest tests[] = {
-    CASE (test_each),        CASE (test_all_at_once), CASE (test_keep),
-    CASE (test_twice_keeps), CASE (test_interrupted), CASE (test_undo_file),
-    CASE (test_no_undo),     CASE (test_features),    CASE (test_same),
-    CASE (test_told),
+    CASE (test_each),      CASE (test_all_at_once), CASE (test_keep),
+    CASE (test_retired),   CASE (test_twice_keeps), CASE (test_interrupted),
+    CASE (test_undo_file), CASE (test_no_undo),     CASE (test_features),
+    CASE (test_same),      CASE (test_told),
   };
 
   return cmocka_run_group_tests (tests, NULL, NULL);

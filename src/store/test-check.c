@@ -296,6 +296,35 @@ test_same (void **state)
                 "vb: blocks 3-7: nothing that can be read");
 }
 
+/* Blocks that failed a write are told, and are no damage; but if a map has
+ * them, or the table.
+ */
+static void
+test_retired (void **state)
+{
+  struct rig *t = *state;
+  struct disk_retired *r = t->m.root.retired;
+
+  r[0] = (struct disk_retired){ blkno_make (1, 200), 7, 0 };
+  r[1] = (struct disk_retired){ blkno_make (0, t->m.next[0]), 1, 0 };
+  make_slots (&t->m);
+  check_data (t);
+  found_none (&t->found);
+  assert_int_equal (t->found.report.nr_retired, 8);
+  assert_non_null (strstr (t->found.notes, "vb: 7 blocks from 200 on failed"));
+  assert_non_null (strstr (t->found.notes, "va: 1 blocks from "));
+  r[1].blk = t->m.table[0].blk;
+  make_slots (&t->m);
+  check (t);
+  found_only (&t->found, CHECK_RETIRED, "failed a write, and in use");
+  assert_int_equal (t->found.report.nr_retired, 7);
+  r[1].blk = t->m.a_page[9] - 1;
+  r[1].nr = 2;
+  make_slots (&t->m);
+  check (t);
+  found_only (&t->found, CHECK_RETIRED, "failed a write, and in use");
+}
+
 static void
 test_counts (void **state)
 {
@@ -379,7 +408,7 @@ main (void)
     CASE (test_volumes), CASE (test_older),     CASE (test_log),
     CASE (test_log_far), CASE (test_log_short), CASE (test_entry),
     CASE (test_same),    CASE (test_counts),    CASE (test_stop),
-    CASE (test_cost),
+    CASE (test_cost),    CASE (test_retired),
   };
 
   return cmocka_run_group_tests (tests, NULL, NULL);

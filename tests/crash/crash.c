@@ -265,8 +265,9 @@ print_faults (const struct faults *f, double seconds)
     tried += f->nr_tried[i];
     places += f->nr_places[i];
   }
-  printf ("%s: places x kinds: %" PRIu64 " of %" PRIu64 ", %u I/Os, %.1f s\n",
-          f->subject->name, tried, places, f->nr_io, seconds);
+  printf ("%s: places x kinds: %" PRIu64 " of %" PRIu64 ", %u I/Os, %" PRIu64
+          " rows retired, %.1f s\n",
+          f->subject->name, tried, places, f->nr_io, f->nr_retired, seconds);
 }
 
 static void

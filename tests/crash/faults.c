@@ -21,6 +21,10 @@
 #include <string.h>
 #include <time.h>
 
+#define RETIRED_MAX 16u /* blocks, beside those that are from the start */
+#define RETIRED_FEW 4u  /* the same, of the smallest pool */
+#define GO_ON       40u /* requests after the next open */
+
 static struct long_run run;
 
 static bool
@@ -86,6 +90,34 @@ faults_end (struct faults *f)
 
 /* ---- runs 1 and 2 ---- */
 
+/* A write has failed there, was done elsewhere, and the store was closed: it
+ * has retired the place, as far as the least pool can do without.
+ */
+static bool
+is_retired (const struct media_fault *f)
+{
+  return run.closed && f->hit && f->op == MEDIA_WRITE &&
+         f->nr <= (run.subject->fills ? RETIRED_FEW : RETIRED_MAX) &&
+         (f->kind == MEDIA_EIO || f->kind == MEDIA_EIO_EVER ||
+          f->kind == MEDIA_SHORT);
+}
+
+/* What was retired by the run before is written no more. */
+static void
+look_for_retired (const struct media_fault *f)
+{
+  for (unsigned i = 0; i < run.record.nr_writes; i++) {
+    const struct rec_write *w = &run.record.writes[i];
+
+    if (w->volume == f->volume && w->first < f->first + f->nr &&
+        f->first < w->first + w->nr)
+      long_wrong (&run,
+                  "blocks %u-%u of volume %u had failed a write, and one "
+                  "is written again",
+                  f->first, f->first + f->nr - 1, f->volume);
+  }
+}
+
 /* This kind at that place; true also if it means nothing there. */
 static bool
 faults_try (struct faults *f, enum media_fault_kind kind, uint64_t at)
@@ -109,7 +141,12 @@ faults_try (struct faults *f, enum media_fault_kind kind, uint64_t at)
   f->nr_lost[kind] += !run.closed;
   /* What is staged is there still: the process ended, not the machine. */
   if (!run.failed) {
-    long_look (&run, 1, false, 0);
+    bool retired = is_retired (&fault);
+
+    f->nr_retired += retired;
+    long_look (&run, 1, false, retired ? GO_ON : 0);
+    if (retired)
+      look_for_retired (&fault);
     f->nr_refused[kind] += run.errors && run.lies;
   }
   memcpy (f->why, run.why, sizeof f->why);

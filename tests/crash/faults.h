@@ -21,6 +21,7 @@ struct faults {
   uint64_t nr_tried[MEDIA_FAULTS];
   uint64_t nr_refused[MEDIA_FAULTS]; /* the next open refused, as it may */
   uint64_t nr_lost[MEDIA_FAULTS];    /* the store said that it had failed */
+  uint64_t nr_retired;               /* the place must not be written again */
   /* After a failure; what: "KIND:PLACE:SEED:REQUESTS"; empty: no fault. */
   char why[RUN_WHY_BYTES], what[64];
 };
