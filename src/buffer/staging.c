@@ -428,16 +428,14 @@ file_open (const char *dir, const uint8_t uuid[DISK_UUID_BYTES], uint64_t id,
   return err;
 }
 
-int
-staging_check_epoch (const char *dir, const uint8_t uuid[DISK_UUID_BYTES],
-                     uint64_t epoch)
+static int
+file_check_epoch (const char *dir, const uint8_t uuid[DISK_UUID_BYTES],
+                  uint64_t epoch)
 {
   struct head head;
   struct file *f;
   int err;
 
-  if (current != NULL)
-    return 0;
   err = file_new (dir, uuid, &f);
   if (err)
     return err;
@@ -461,12 +459,20 @@ staging_check_epoch (const char *dir, const uint8_t uuid[DISK_UUID_BYTES],
 static const struct staging_ops files = {
   .create = file_create,
   .open = file_open,
+  .check_epoch = file_check_epoch,
 };
 
 void
 staging_set (const struct staging_ops *ops)
 {
   current = ops;
+}
+
+int
+staging_check_epoch (const char *dir, const uint8_t uuid[DISK_UUID_BYTES],
+                     uint64_t epoch)
+{
+  return (current != NULL ? current : &files)->check_epoch (dir, uuid, epoch);
 }
 
 int

@@ -85,6 +85,8 @@ struct staging_ops {
   int (*create) (const struct staging_config *config, struct staging **sgp);
   int (*open) (const char *dir, const uint8_t uuid[DISK_UUID_BYTES],
                uint64_t id, struct staging **sgp);
+  int (*check_epoch) (const char *dir, const uint8_t uuid[DISK_UUID_BYTES],
+                      uint64_t epoch);
 };
 extern void staging_set (const struct staging_ops *ops);
 

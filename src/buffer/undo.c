@@ -190,6 +190,9 @@ undo_error (const struct disk_log *log, const uint8_t *uuid)
     return "its version is unknown";
   if (memcmp (log->uuid, uuid, sizeof log->uuid) != 0)
     return "belongs to another store";
+  /* The next open has one epoch more. */
+  if (log->lsn >= SUPER_COUNT_MAX || log->epoch >= SUPER_COUNT_MAX - 1)
+    return "its numbers are impossible";
   if (log->durable > log->lsn)
     return "its durable mark is above itself";
   if (!all_zero (log->seal, sizeof log->seal))

@@ -33,13 +33,14 @@ struct copied {
 
 struct ram_copy {
   unsigned refs;
-  uint64_t id, nr_buffers;
+  uint64_t id, nr_buffers, epoch;
   unsigned nr;
   struct copied copied[];
 };
 
 struct file {
   struct staging sg;
+  uint64_t epoch; /* as in staging_config */
   bool published;
   bool old; /* opened, not made */
 };
@@ -129,9 +130,9 @@ copy_live (const struct file *f)
   for (unsigned i = 0; i < f->sg.nr_buffers; i++)
     nr += f->sg.tags[i].what != 0;
   copy = must (malloc (sizeof *copy + nr * sizeof copy->copied[0]));
-  *copy = (struct ram_copy){ .refs = 1,
-                             .id = f->sg.id,
-                             .nr_buffers = f->sg.nr_buffers };
+  *copy = (struct ram_copy){
+    .refs = 1, .id = f->sg.id, .nr_buffers = f->sg.nr_buffers, .epoch = f->epoch
+  };
   for (unsigned i = 0; i < f->sg.nr_buffers; i++)
     if (f->sg.tags[i].what != 0)
       copy->copied[copy->nr++] =
@@ -255,6 +256,7 @@ ram_create (const struct staging_config *config, struct staging **sgp)
 
   env_random (&id, sizeof id);
   f = make_file (id | 1, config->nr_buffers);
+  f->epoch = config->epoch;
   memset (f->sg.memory, 0, config->nr_buffers * PAGE_BYTES);
   *sgp = &f->sg;
   return 0;
@@ -272,6 +274,7 @@ ram_open (const char *name, const uint8_t uuid[DISK_UUID_BYTES], uint64_t id,
   if (left == NULL || left->id != id)
     return ENOENT;
   f = make_file (id, left->nr_buffers);
+  f->epoch = left->epoch;
   f->old = true;
   for (unsigned i = 0; i < left->nr; i++) {
     const struct copied *c = &left->copied[i];
@@ -287,10 +290,20 @@ ram_open (const char *name, const uint8_t uuid[DISK_UUID_BYTES], uint64_t id,
   return 0;
 }
 
+static int
+ram_check_epoch (const char *name, const uint8_t uuid[DISK_UUID_BYTES],
+                 uint64_t epoch)
+{
+  (void) name;
+  (void) uuid;
+  return dir.left != NULL && dir.left->epoch > epoch ? ESTALE : 0;
+}
+
 void
 ram_begin (void)
 {
-  static const struct staging_ops ops = { ram_create, ram_open };
+  static const struct staging_ops ops = { ram_create, ram_open,
+                                          ram_check_epoch };
 
   staging_set (&ops);
 }
