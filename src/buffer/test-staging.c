@@ -443,10 +443,20 @@ fake_open (const char *path, const uint8_t u[DISK_UUID_BYTES], uint64_t id,
   return id == 77 ? ESTALE : ENOENT;
 }
 
+static int
+fake_check_epoch (const char *path, const uint8_t u[DISK_UUID_BYTES],
+                  uint64_t epoch)
+{
+  UNUSED (path);
+  UNUSED (u);
+  return epoch < 5 ? ESTALE : 0;
+}
+
 static void
 test_set (void **state)
 {
-  static const struct staging_ops ops = { fake_create, fake_open };
+  static const struct staging_ops ops = { fake_create, fake_open,
+                                          fake_check_epoch };
   struct staging_config config = { .dir = dir, .nr_buffers = NR };
   struct staging *sg;
 
@@ -455,8 +465,10 @@ test_set (void **state)
   assert_int_equal (staging_create (&config, &sg), 0);
   assert_int_equal (staging_id (sg), 77);
   assert_int_equal (staging_open (dir, uuid, 77, &sg), ESTALE);
+  assert_int_equal (staging_check_epoch (dir, uuid, 4), ESTALE);
   staging_set (NULL);
   assert_int_equal (staging_open (dir, uuid, 77, &sg), ENOENT);
+  assert_int_equal (staging_check_epoch (dir, uuid, 4), 0);
 }
 
 int
