@@ -96,7 +96,7 @@ faults_end (struct faults *f)
 static bool
 is_retired (const struct media_fault *f)
 {
-  return run.closed && f->hit && f->op == MEDIA_WRITE &&
+  return run.subject->retires && run.closed && f->hit && f->op == MEDIA_WRITE &&
          f->nr <= (run.subject->fills ? RETIRED_FEW : RETIRED_MAX) &&
          (f->kind == MEDIA_EIO || f->kind == MEDIA_EIO_EVER ||
           f->kind == MEDIA_SHORT);

@@ -351,11 +351,11 @@ real_check_media (struct volume *const *v, unsigned nr, bool closed)
   return check_store_images (v, nr, !closed);
 }
 
-#define REAL                                                       \
-  .nr_volumes = 2, .reserves = true, .close = real_close,          \
-  .create = real_create, .remove = real_remove, .size = real_size, \
-  .read = real_read, .write = real_write, .trim = real_trim,       \
-  .zero = real_zero, .flush = real_flush, .holes = real_holes,     \
+#define REAL                                                               \
+  .nr_volumes = 2, .reserves = true, .retires = true, .close = real_close, \
+  .create = real_create, .remove = real_remove, .size = real_size,         \
+  .read = real_read, .write = real_write, .trim = real_trim,               \
+  .zero = real_zero, .flush = real_flush, .holes = real_holes,             \
   .check = real_check, .check_media = real_check_media
 
 const struct subject store_subject = { .name = "store",

@@ -16,6 +16,7 @@ struct subject {
   unsigned nr_bases; /* sweep.h: as many as it has room for */
   bool fills;        /* a write may find no space */
   bool reserves;     /* but not of a reserved object */
+  bool retires;      /* blocks that failed a write, for good */
   bool strict;       /* every reply means durable */
   bool has_staging;  /* keeps what is replied in ram.h */
 
