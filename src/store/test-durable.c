@@ -277,9 +277,6 @@ test_failed (void **state)
   store_disconnect (c);
 }
 
-#undef CASE
-#define CASE(f) cmocka_unit_test_setup_teardown (f, begin, end)
-
 int
 main (void)
 {

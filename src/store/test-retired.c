@@ -80,6 +80,18 @@ fail_write (struct kept *k, struct conn *c, uint64_t off)
   assert_true (is.nr_blocks > was.nr_blocks);
 }
 
+/* A disk, open, and a row of blocks that its first write has retired. */
+static struct conn *
+begin_retired (struct kept *k)
+{
+  struct conn *c;
+
+  create (&k->rig, "a", DISK);
+  c = open_as (&k->rig, "a", &peer_a);
+  fail_write (k, c, 0);
+  return c;
+}
+
 /* Two cycles: the cut of the first, told by the superblock of the second. */
 static void
 run_cycles (struct kept *k)
@@ -118,9 +130,7 @@ test_stop (void **state)
   struct listed was, is;
   struct conn *c;
 
-  create (&k->rig, "a", DISK);
-  c = open_as (&k->rig, "a", &peer_a);
-  fail_write (k, c, 0);
+  c = begin_retired (k);
   fail_write (k, c, MIB);
   store_disconnect (c);
   was = listed_of (k);
@@ -146,9 +156,7 @@ test_crash (void **state)
   struct listed was, is;
   struct conn *c;
 
-  create (&k->rig, "a", DISK);
-  c = open_as (&k->rig, "a", &peer_a);
-  fail_write (k, c, 0);
+  c = begin_retired (k);
   run_cycles (k);
   was = listed_of (k);
   /* Work for recovery: what was mapped is freed, and what was not is mapped. */
@@ -297,9 +305,6 @@ test_long (void **state)
   assert_int_equal (conn_flush (c), 0);
   store_disconnect (c);
 }
-
-#undef CASE
-#define CASE(f) cmocka_unit_test_setup_teardown (f, begin, end)
 
 int
 main (void)
