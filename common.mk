@@ -5,6 +5,9 @@
 AM_CFLAGS = $(WARN_CFLAGS) $(SANITIZE_CFLAGS) -std=gnu11 -pthread \
 	-fvisibility=hidden
 AM_LDFLAGS = $(SANITIZE_CFLAGS) -pthread
+# Objects once, as a shared library needs them; who makes an archive for others
+# says so himself (client/pager).
+AM_LIBTOOLFLAGS = --tag=disable-static
 TESTS =
 check_PROGRAMS =
 noinst_PROGRAMS =

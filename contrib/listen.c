@@ -15,6 +15,9 @@
  * or the socket is in use, 1 for the rest.  A socket file nobody listens on
  * any more is replaced; a file that is no socket is not.
  *
+ * A TCP client that has vanished without a word is found by keepalive, with the
+ * times of farpage.socket: accepted connections have the options of these.
+ *
  * It does not fork, does not wait for a first client, and knows nothing of
  * NBD.  All its descriptors come from bind_one: nothing else may be open at 3
  * or above when it starts, or the program would take that for a socket; so it
@@ -26,6 +29,7 @@
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,6 +42,10 @@
 #define FIRST_FD    3
 #define SOCKETS_MAX 16
 #define BACKLOG     128
+
+#define KEEPALIVE_IDLE_S 10
+#define KEEPALIVE_EACH_S 5
+#define KEEPALIVE_PROBES 3
 
 enum {
   EXIT_WRONG = 1,
@@ -55,22 +63,35 @@ die (const char *what, const char *detail, int err)
   exit (err == EADDRINUSE ? EXIT_IN_USE : EXIT_WRONG);
 }
 
+static bool
+set (int fd, int level, int name, int value)
+{
+  return setsockopt (fd, level, name, &value, sizeof value) == 0;
+}
+
+static bool
+set_tcp (int fd)
+{
+  return set (fd, SOL_SOCKET, SO_REUSEADDR, 1) &&
+         set (fd, SOL_SOCKET, SO_KEEPALIVE, 1) &&
+         set (fd, IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_IDLE_S) &&
+         set (fd, IPPROTO_TCP, TCP_KEEPINTVL, KEEPALIVE_EACH_S) &&
+         set (fd, IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE_PROBES);
+}
+
 /* A listening socket on the next descriptor: 0, or an errno. */
 static int
 bind_one (const struct sockaddr *sa, socklen_t len)
 {
-  const int one = 1;
   int fd = socket (sa->sa_family, SOCK_STREAM, 0);
   int err;
 
   if (fd == -1)
     return errno;
-  if (sa->sa_family != AF_UNIX &&
-      setsockopt (fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) == -1)
+  if (sa->sa_family != AF_UNIX && !set_tcp (fd))
     goto fail;
   /* Else the IPv6 wildcard would take the IPv4 port too. */
-  if (sa->sa_family == AF_INET6 &&
-      setsockopt (fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof one) == -1)
+  if (sa->sa_family == AF_INET6 && !set (fd, IPPROTO_IPV6, IPV6_V6ONLY, 1))
     goto fail;
   if (bind (fd, sa, len) == -1 || listen (fd, BACKLOG) == -1)
     goto fail;

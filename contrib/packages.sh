@@ -19,7 +19,9 @@ run   libtool                  links the plugin
 run   pkgconf                  finds the libraries below
 run   nbdkit                   the server that loads the plugin
 run   nbdkit-plugin-dev        its headers
-run   libev-dev                event loop of the control socket
+run   libev-dev                event loop of the control socket, of libfarpage
+run   libnbd-dev               the protocol, for libfarpage and tests
+run   libnl-genl-3-dev         netlink: farpage attach and the nbd driver
 run   liburing-dev             I/O to files and block devices
 run   libisal-dev              CRC32C
 run   libjansson-dev           JSON of the control socket
@@ -27,7 +29,6 @@ run   libblkid-dev             sees a file system before it is overwritten
 run   libnbd-bin               nbdinfo, nbdcopy: looks and copies
 run   e2fsprogs                mke2fs, e2fsck: the image that --once copies
 test  libcmocka-dev            unit tests
-test  libnbd-dev               tests that are clients of the server
 test  jq                       reads the tool's JSON
 test  procps                   looks at processes
 test  iproute2                 ss, looks at sockets
@@ -35,7 +36,12 @@ test  strace                   kills and fails system calls at will
 test  qemu-system-common       qemu-storage-daemon: a volume that logs and fails
 test  python3                  reads its log
 test  fio                      many requests at a time, checked
-test  qemu-utils               qemu-img, qemu-io: another client
+test  qemu-utils               qemu-img, qemu-io, qemu-nbd: another peer
+test  nbd-server               one more server, for libfarpage
+test  gnutls-bin               certtool, psktool: keys for TLS
+test  g++                      a program in C++ with libfarpage
+test  gnuplot-nox              draws what farpage bench measured
+test  librsvg2-bin             rsvg-convert: is that a picture?
 test  man-db                   shows a manual page
 test  groff-base               formats it
 test  bsdextrautils            col, makes it plain text
@@ -43,6 +49,7 @@ test  clang                    a second compiler
 test  clang-format             checks the form of the code
 test  shellcheck               checks the scripts
 test  mandoc                   checks the manual pages
+test  systemd                  systemd-analyze: checks the units
 test  valgrind                 checks memory (make check-valgrind)
 guest qemu-system-x86          the machine
 guest linux-image-cloud-amd64  its kernel
@@ -107,8 +114,10 @@ with_progress ()
 # show_log LOG: its end, for a failure.
 show_log ()
 {
-  warn "the end of $1:"
-  tail -n 20 "$1" | sed 's/^/    /' >&2
+  warn "what failed in, and the end of, $1:"
+  { head -n -20 "$1" | { grep -B8 -E '^\[  FAILED  \]|^FAIL: ' || true; } |
+      tail -n 40
+    tail -n 20 "$1"; } | sed 's/^/    /' >&2
 }
 
 # install_packages GROUP...: what is missing of these groups, and nothing if

@@ -19,7 +19,8 @@ build=${FARPAGE_BUILD:-$(if test -d plugins; then pwd; else cd .. && pwd; fi)}
 srcdir=$(cd "$(dirname "$0")" && pwd)
 plugin=$build/plugins/farpage/.libs/nbdkit-farpage-plugin.so
 farpage=$build/client/tool/farpage
-cases=0 failed=0
+# shellcheck source-path=SCRIPTDIR source=cases.sh
+. "$(dirname "${BASH_SOURCE[0]}")/cases.sh"
 pids=()
 staging= # a directory in memory, see need_staging
 around=() # a command that runs the server's, as strace does
@@ -68,34 +69,6 @@ trap 'exit 1' INT TERM HUP
 note ()
 {
   echo "$test_name: $*"
-}
-
-no ()
-{
-  echo "FAILED: $*"
-  failed=$((failed + 1))
-}
-
-# is WHAT GOT WANTED
-is ()
-{
-  cases=$((cases + 1))
-  [ "$2" = "$3" ] || no "$1: got '$2', wanted '$3'"
-}
-
-# like WHAT GOT REGEX
-like ()
-{
-  cases=$((cases + 1))
-  [[ $2 =~ $3 ]] || no "$1: got '$2', wanted /$3/"
-}
-
-# unlike WHAT GOT REGEX
-unlike ()
-{
-  cases=$((cases + 1))
-  [[ $2 =~ $3 ]] && no "$1: got '$2', which has /$3/"
-  return 0
 }
 
 # ok WHAT COMMAND...: it works, and says why if it does not

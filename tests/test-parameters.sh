@@ -39,7 +39,7 @@ parameters ()
   refused 'linger=1000000000: say a number of seconds' mem:16M linger=1000000000
   refused 'default: the name has one of' mem:16M default=swap/a
   refused 'default: the name is not UTF-8' mem:16M default=$'\xff'
-  for key in sparse force reserve direct readonly swap-keep; do
+  for key in sparse force reserve direct armour readonly swap-keep; do
     refused "$key: say $key=yes or $key=no" mem:16M $key=perhaps
   done
   refused 'no control socket: ' mem:16M control="$dir/none/c.sock"

@@ -8,17 +8,16 @@
 
 #include <inttypes.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "env.h"
 #include "item.h"
+#include "progress.h"
 #include "size.h"
 #include "tool.h"
 
-#define AFTER_NS    (2 * NS_PER_S)
-#define EVERY_NS    (NS_PER_S / 4)
 #define LINE_NS     (10 * NS_PER_S) /* where there is no terminal */
 #define BAR         20
+#define BAR_BYTES   (BAR + 4)
 #define BLOCK_BYTES UINT64_C (4096)
 
 /* ---- progress */
@@ -33,22 +32,13 @@ amount (enum check_phase phase, uint64_t n, char to[HUMAN_BYTES])
 }
 
 static void
-progress_line (const struct show *s, uint64_t now, uint64_t done, uint64_t all)
+draw_bar (uint64_t filled, char to[BAR_BYTES])
 {
-  char text[3][HUMAN_BYTES], left[HUMAN_BYTES], bar[BAR + 1];
-  double seconds = (double) (now - s->phase_ns) / (double) NS_PER_S;
-  double rate = seconds > 0 ? (double) done / seconds : 0;
-  uint64_t filled = all > 0 ? done * BAR / all : 0;
+  char bar[BAR + 1] = "";
 
   for (unsigned i = 0; i < BAR; i++)
     bar[i] = i < filled ? '#' : '-';
-  bar[BAR] = '\0';
-  fprintf (stderr, "farpage: check: %s: %s%s%s%s of %s, %s/s, %s left",
-           check_phase_names[s->phase], s->terminal ? "[" : "",
-           s->terminal ? bar : "", s->terminal ? "] " : "",
-           amount (s->phase, done, text[0]), amount (s->phase, all, text[1]),
-           amount (s->phase, (uint64_t) rate, text[2]),
-           rate > 0 ? time_human ((double) (all - done) / rate, left) : "?");
+  snprintf (to, BAR_BYTES, "[%s] ", bar);
 }
 
 void
@@ -56,29 +46,25 @@ show_progress (void *arg, enum check_phase phase, uint64_t done, uint64_t all)
 {
   struct show *s = arg;
   uint64_t now = env_now_ns ();
+  char text[3][HUMAN_BYTES], left[HUMAN_BYTES], bar[BAR_BYTES] = "";
+  double seconds, rate;
 
   if (phase != s->phase) {
     s->phase = phase;
     s->phase_ns = now;
   }
   done = done < all ? done : all; /* the table's counts may be wrong */
-  if (all == 0 || now - s->begin_ns < AFTER_NS ||
-      now - s->shown_ns < (s->terminal ? EVERY_NS : LINE_NS))
+  if (all == 0 || !progress_due ())
     return;
-  s->shown_ns = now;
-  if (s->terminal)
-    fputc ('\r', stderr);
-  progress_line (s, now, done, all);
-  fputs (s->terminal ? "\033[K" : "\n", stderr);
-  s->shown = s->terminal;
-}
-
-void
-show_progress_end (struct show *s)
-{
-  if (s->shown)
-    fputs ("\r\033[K", stderr);
-  s->shown = false;
+  seconds = (double) (now - s->phase_ns) / (double) NS_PER_S;
+  rate = seconds > 0 ? (double) done / seconds : 0;
+  if (progress_on_terminal ())
+    draw_bar (done * BAR / all, bar);
+  progress_show ("%s: %s%s of %s, %s/s, %s left", check_phase_names[phase], bar,
+                 amount (phase, done, text[0]), amount (phase, all, text[1]),
+                 amount (phase, (uint64_t) rate, text[2]),
+                 rate > 0 ? time_human ((double) (all - done) / rate, left)
+                          : "?");
 }
 
 /* ---- findings */
@@ -132,7 +118,7 @@ show_found (void *arg, const struct check_finding *f)
   }
   check_finding_text (f, text, sizeof text);
   make_printable (text);
-  show_progress_end (s);
+  progress_wipe ();
   printf ("%s\n", text);
 }
 
@@ -145,7 +131,7 @@ show_note (void *arg, const char *text)
     json_array_append_new (s->notes, item_text (text, strlen (text)));
     return;
   }
-  show_progress_end (s);
+  progress_wipe ();
   printf ("%s\n", text);
 }
 
@@ -155,7 +141,7 @@ show_plan (struct show *s, uint64_t nr_blocks)
   char size[HUMAN_BYTES];
 
   s->nr_planned = nr_blocks;
-  show_progress_end (s);
+  progress_wipe ();
   if (s->json != NULL)
     return;
   printf ("To be written: %s; ", size_human (nr_blocks * BLOCK_BYTES, size));
@@ -252,9 +238,9 @@ show_begin (struct show *s, bool json, bool all)
 {
   memset (s, 0, sizeof *s);
   s->all = all;
-  s->terminal = isatty (STDERR_FILENO) != 0;
-  s->begin_ns = s->phase_ns = env_now_ns ();
+  s->phase_ns = env_now_ns ();
   s->phase = CHECK_PHASES;
+  progress_begin ("check", LINE_NS);
   if (json) {
     s->json = json_object ();
     s->findings = json_array ();

@@ -13,12 +13,11 @@
 #define SHOW_MAX 20u
 
 struct show {
-  bool all, terminal;
+  bool all;
   json_t *json, *findings, *notes; /* json NULL: for people */
   uint64_t nr_told[CHECK_KINDS];
   enum check_phase phase;
-  uint64_t begin_ns, phase_ns, shown_ns;
-  bool shown;                      /* a line of progress stands */
+  uint64_t phase_ns;
   uint64_t nr_planned, nr_written; /* blocks */
   struct check_report left;        /* after a repair */
 };
@@ -32,7 +31,6 @@ extern void show_found (void *arg, const struct check_finding *f);
 extern void show_note (void *arg, const char *text);
 extern void show_progress (void *arg, enum check_phase phase, uint64_t done,
                            uint64_t all);
-extern void show_progress_end (struct show *s);
 
 /* So many blocks are about to be written, and s->left will be found then. */
 extern void show_plan (struct show *s, uint64_t nr_blocks);

@@ -24,6 +24,7 @@
 
 #include "check-show.h"
 #include "env.h"
+#include "progress.h"
 #include "volumes.h"
 
 /* A killed process holds its volumes until its last transfer is done. */
@@ -207,7 +208,7 @@ run_on (const struct invocation *inv, struct volumes *vs)
       err = EINTR;
   } else
     err = check_run (&config, &report);
-  show_progress_end (&s);
+  progress_wipe ();
   status = status_of (&s, &report, err);
   show_end (&s, &report, status);
   return status;

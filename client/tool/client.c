@@ -23,6 +23,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "size.h"
+
 #define ANSWER_MAX ((size_t) 64 << 20)
 #define CHUNK      ((size_t) 64 << 10)
 #define START      "start one with 'nbdkit farpage mem:1G', or give --socket PATH"
@@ -337,4 +339,21 @@ client_name (const char *text)
   if (name == NULL)
     complain (text, "is not UTF-8 (choose another name)");
   return name;
+}
+
+int
+client_size (const struct invocation *inv, const char *text, json_int_t *bytes)
+{
+  uint64_t n = 0;
+  int err = size_parse (text, &n);
+
+  if (err == EINVAL)
+    return complain_usage (inv->command,
+                           "'%s' is no size: give bytes, or a number with one "
+                           "of K M G T P E",
+                           text);
+  if (err != 0 || n == 0)
+    return complain_usage (inv->command, "'%s': a disk has 1 byte to 1P", text);
+  *bytes = (json_int_t) n;
+  return 0;
 }

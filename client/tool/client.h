@@ -35,4 +35,8 @@ extern json_t *client_next (struct client *c);
 /* A JSON string, or NULL: text is no UTF-8 (it complains). */
 extern json_t *client_name (const char *text);
 
+/* The size of a disk.  0, or the exit status: it is none (it complains). */
+extern int client_size (const struct invocation *inv, const char *text,
+                        json_int_t *bytes);
+
 #endif /* FARPAGE_CLIENT_H */

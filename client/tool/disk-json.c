@@ -217,6 +217,7 @@ object_json (json_t *to, const struct disk_object *o)
                                                ? o->name_bytes
                                                : sizeof o->name));
   set_number (to, "size_bytes", o->size_bytes);
+  set_number (to, "old_bytes", o->old_bytes);
   set_name (to, "state", o->state < 3 ? states[o->state] : NULL, o->state);
   json_object_set_new (to, "shared",
                        json_boolean ((o->flags & DISK_OBJECT_SHARED) != 0));

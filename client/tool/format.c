@@ -17,19 +17,17 @@
 #include "disk.h"
 #include "env.h"
 #include "item.h"
+#include "progress.h"
 #include "size.h"
 #include "table.h"
 #include "volumes.h"
-
-#define PROGRESS_AFTER_NS (2 * NS_PER_S)
-#define PROGRESS_EVERY_NS (NS_PER_S / 4)
 
 struct format {
   const struct invocation *inv;
   uint64_t size_bytes, ring_bytes; /* as given, or 0 */
   bool made[ARGS_MAX];             /* files that are there because of us */
   struct volumes vs;
-  uint64_t begin_ns, shown_ns; /* progress */
+  uint64_t begin_ns; /* of what progress tells */
 };
 
 /* ---- what is given */
@@ -122,31 +120,18 @@ check_volumes (struct format *f)
   return 0;
 }
 
-/* ---- progress, on a terminal, when it takes long */
-
 static void
 show_progress (void *arg, uint64_t done_bytes, uint64_t all_bytes)
 {
-  struct format *f = arg;
-  uint64_t now = env_now_ns (), gone = now - f->begin_ns;
+  const struct format *f = arg;
   char done[HUMAN_BYTES], all[HUMAN_BYTES], left[HUMAN_BYTES];
-  double seconds = (double) gone / (double) NS_PER_S;
+  double seconds = (double) (env_now_ns () - f->begin_ns) / (double) NS_PER_S;
 
-  if (!isatty (STDERR_FILENO) || gone < PROGRESS_AFTER_NS ||
-      (now - f->shown_ns < PROGRESS_EVERY_NS && done_bytes < all_bytes))
+  if (!progress_due ())
     return;
-  f->shown_ns = now;
   seconds *= (double) (all_bytes - done_bytes) / (double) (done_bytes + 1);
-  fprintf (stderr, "\rfarpage: format: %s of %s written, %s left \033[K",
-           size_human (done_bytes, done), size_human (all_bytes, all),
-           time_human (seconds, left));
-}
-
-static void
-end_progress (const struct format *f)
-{
-  if (f->shown_ns != 0)
-    fprintf (stderr, "\r\033[K");
+  progress_show ("%s of %s written, %s left", size_human (done_bytes, done),
+                 size_human (all_bytes, all), time_human (seconds, left));
 }
 
 /* ---- what was made */
@@ -238,8 +223,9 @@ format_volumes (struct format *f)
   int err;
 
   f->begin_ns = env_now_ns ();
+  progress_begin ("format", 0);
   err = super_format (&config, uuid);
-  end_progress (f);
+  progress_wipe ();
   if (err == 0)
     err = super_read (f->vs.v[0], &root, NULL);
   if (err != 0) {

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* farpage: steers a running server through its control socket, and makes and
- * shows stores on volumes.
+/* farpage: steers a running server through its control socket, makes and shows
+ * stores on volumes, and joins exports to this machine's kernel.
  *
  *   main → options_parse → a command's run → client.c → the server
  *                                          → volumes.c → the volumes
+ *                                          → export.c, kernel.c → /dev/nbdN
  *
  * Help is made from the tables of commands and options, so that it lists what
  * is taken; test-tool.sh compares it with farpage.1 both ways.
@@ -21,8 +22,10 @@
 #include "tool.h"
 
 static const struct command *const commands[] = {
-  &command_create, &command_rm,   &command_ls,   &command_stat,  &command_stop,
-  &command_format, &command_info, &command_dump, &command_check,
+  &command_create, &command_rm,    &command_resize, &command_ls,
+  &command_stat,   &command_stop,  &command_format, &command_info,
+  &command_dump,   &command_check, &command_bench,  &command_bench_file,
+  &command_attach, &command_grow,  &command_detach,
 };
 
 #define NR_COMMANDS (sizeof commands / sizeof commands[0])
@@ -30,7 +33,7 @@ static const struct command *const commands[] = {
   (OPT_BIT (OPT_SOCKET) | OPT_BIT (OPT_HELP) | OPT_BIT (OPT_VERSION))
 
 /* All options of a command. */
-static unsigned
+static uint64_t
 options_of (const struct command *c)
 {
   return c->options | OPT_BIT (OPT_HELP) |
@@ -38,7 +41,7 @@ options_of (const struct command *c)
 }
 
 static void
-print_options (unsigned allowed)
+print_options (uint64_t allowed)
 {
   printf ("\nOptions:\n");
   for (unsigned id = 0; id < NR_OPTIONS; id++) {
@@ -56,7 +59,8 @@ static void
 print_help (void)
 {
   printf ("Usage: farpage COMMAND [ARGUMENT | OPTION]...\n"
-          "Steer a running farpage server; make and show stores.\n\n"
+          "Steer a running farpage server; make and show stores; attach "
+          "exports.\n\n"
           "Commands:\n");
   for (size_t i = 0; i < NR_COMMANDS; i++) {
     char text[32];
@@ -73,7 +77,7 @@ print_help (void)
 static void
 print_command_help (const struct command *c)
 {
-  unsigned allowed = options_of (c);
+  uint64_t allowed = options_of (c);
 
   printf ("Usage: farpage %s%s%s", c->name, c->args[0] != '\0' ? " " : "",
           c->args);

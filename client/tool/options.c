@@ -18,13 +18,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "progress.h"
+
 #define TEXT_MAX 2048
 
 const struct option options[NR_OPTIONS] = {
   [OPT_RESERVE] = { "reserve", NULL, "set space for all of it aside now" },
   [OPT_SHARED] = { "shared", NULL, "several clients may write at a time" },
   [OPT_FORCE] = { "force", NULL,
-                  "even if it is open (rm) or holds data (format)" },
+                  "even if open (rm), with data (format, attach), not written (detach)" },
   [OPT_FOLLOW] = { "follow", NULL, "then print events as they come" },
   [OPT_SIZE] = { "size", "SIZE",
                  "make files of this size where there are none" },
@@ -36,13 +38,32 @@ const struct option options[NR_OPTIONS] = {
   [OPT_FREEMAP] = { "freemap", NULL, "which blocks are in use" },
   [OPT_OBJECT] = { "object", "ID", "a disk's entry and page map" },
   [OPT_NODE] = { "node", "BLOCK", "a block, as a node: VOLUME:PLACE" },
-  [OPT_DATA] = { "data", NULL, "read every page, and look at its checksum" },
+  [OPT_DATA] = { "data", NULL, "read all data, too, and look at it" },
   [OPT_ALL] = { "all", NULL, "tell every finding, not 20 of a kind" },
   [OPT_REPAIR] = { "repair", NULL, "put right what can be put right" },
   [OPT_UNDO_FILE] = { "undo-file", "FILE", "keep what --repair overwrites" },
   [OPT_LOSE_PAGES] = { "lose-pages", NULL, "pages that are lost become holes" },
   [OPT_RESTORE] = { "restore", "FILE", "put back what an undo file has" },
   [OPT_STAGING] = { "staging", "DIR", "where servers keep staging files" },
+  [OPT_SPAN] = { "span", "SIZE", "of what is put and got (256M)" },
+  [OPT_CLUSTER] = { "cluster", "LIST", "pages of a cluster (4,16,64)" },
+  [OPT_ASYNC] = { "async", "LIST", "clusters under way (1,2,4,..,64,follow)" },
+  [OPT_CONNECTIONS] = { "connections", "N", "how many (bench 4, attach 1)" },
+  [OPT_SECONDS] = { "seconds", "N", "of each figure (0.5)" },
+  [OPT_TAKEOVER] = { "takeover", NULL, "even if it is used or holds data" },
+  [OPT_PLOT] = { "plot", "FILE", "draw puts by limit: an SVG file" },
+  [OPT_SWAP] = { "swap", NULL, "make a swap area on it, and use it" },
+  [OPT_LABEL] = { "label", "TEXT", "name of the swap area (farpage)" },
+  [OPT_PRIORITY] = { "priority", "N",
+                     "0 to 32767: swap with more is used first" },
+  [OPT_DISCARD] = { "discard", "WHAT",
+                    "goes back of a swap area: no, once, pages, both (both)" },
+  [OPT_PERSIST] = { "persist", NULL,
+                    "stay, and connect again when that is lost" },
+  [OPT_UNVERIFIED] = { "unverified", NULL,
+                       "with --persist: to what has the name and the size" },
+  [OPT_BACKGROUND] = { "background", NULL,
+                       "with --persist: once it is attached" },
   [OPT_JSON] = { "json", NULL, "print JSON" },
   [OPT_SOCKET] = { "socket", "PATH", "the server's control socket" },
   [OPT_HELP] = { "help", NULL, "print this" },
@@ -75,7 +96,10 @@ complain (const char *thing, const char *fmt, ...)
   vsnprintf (text + n, sizeof text - n, fmt, args);
   va_end (args);
   make_printable (text);
+  flockfile (stderr);
+  progress_wipe ();
   fprintf (stderr, "farpage: %s\n", text);
+  funlockfile (stderr);
 }
 
 int
@@ -98,7 +122,7 @@ complain_usage (const struct command *command, const char *fmt, ...)
 
 /* The option that text (without the dashes) names, or NR_OPTIONS. */
 static enum option_id
-find_option (const char *text, size_t len, unsigned allowed)
+find_option (const char *text, size_t len, uint64_t allowed)
 {
   unsigned id = 0;
 
@@ -111,7 +135,7 @@ find_option (const char *text, size_t len, unsigned allowed)
 
 /* Take one option; returns how many of argv it is, or -1. */
 static int
-take_option (struct invocation *inv, int argc, char **argv, unsigned allowed)
+take_option (struct invocation *inv, int argc, char **argv, uint64_t allowed)
 {
   size_t len = strcspn (argv[0], "=");
   bool has_value = argv[0][len] == '=';
@@ -140,7 +164,7 @@ take_option (struct invocation *inv, int argc, char **argv, unsigned allowed)
 }
 
 int
-options_parse (struct invocation *inv, int argc, char **argv, unsigned allowed)
+options_parse (struct invocation *inv, int argc, char **argv, uint64_t allowed)
 {
   bool ended = false;
   int i = 0;

@@ -143,6 +143,20 @@ print_pool (const json_t *pool)
 }
 
 static void
+print_armour (const json_t *armour)
+{
+  if (!json_is_object (armour)) /* an older server */
+    return;
+  printf ("armour      %s, %s, OOM score %" JSON_INTEGER_FORMAT "\n",
+          json_is_true (json_object_get (armour, "locked"))
+              ? "memory locked"
+              : "memory not locked",
+          json_is_true (json_object_get (armour, "flusher")) ? "I/O flusher"
+                                                             : "no I/O flusher",
+          json_integer_value (json_object_get (armour, "oom_score_adj")));
+}
+
+static void
 print_cache (const json_t *cache)
 {
   static const char *const heads[] = { "<CACHE", ">CLEAN",   ">DIRTY",
@@ -416,6 +430,7 @@ print_stat (const json_t *stat)
           string (stat, "durability"));
   print_failure (stat);
   print_pool (json_object_get (stat, "pool"));
+  print_armour (json_object_get (stat, "armour"));
   print_durable (json_object_get (stat, "store"));
   putchar ('\n');
   print_volumes (json_object_get (stat, "volumes"));

@@ -2,14 +2,17 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # farpage info and dump: each structure is printed as it was written (by
 # dump-image), damage is named and never followed, and nothing is changed.
-# Environment: FARPAGE and DUMP_IMAGE (programs), FARPAGE_SEED.
+# Environment: FARPAGE and DUMP_IMAGE (programs), TOP_SRCDIR,
+# FARPAGE_SEED.
 
 set -u
+# shellcheck source-path=SCRIPTDIR/../../tests source=cases.sh
+. "$TOP_SRCDIR/tests/cases.sh"
 export LC_ALL=C.UTF-8
 unset FARPAGE_SOCKET
 farpage=$(realpath "${FARPAGE:?}") image=$(realpath "${DUMP_IMAGE:?}")
 dir=$(mktemp -d "${TMPDIR:-/tmp}/farpage-dump.XXXXXX") || exit 1
-cases=0 failed=0 holder=0
+holder=0
 finish ()
 {
   [ $holder -eq 0 ] || kill $holder 2>/dev/null
@@ -17,12 +20,6 @@ finish ()
 }
 trap finish EXIT
 cd "$dir" || exit 1
-
-no ()
-{
-  echo "FAILED: $*"
-  failed=$((failed + 1))
-}
 
 # run STATUS ARGUMENT...: with nothing but "farpage: ..." lines on stderr
 run ()

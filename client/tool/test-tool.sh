@@ -6,6 +6,8 @@
 # Environment: FARPAGE, FAKE_SERVER (programs), SRCDIR, TOP_SRCDIR.
 
 set -u
+# shellcheck source-path=SCRIPTDIR/../../tests source=cases.sh
+. "$TOP_SRCDIR/tests/cases.sh"
 export LC_ALL=C.UTF-8
 unset FARPAGE_SOCKET COLUMNS
 
@@ -17,7 +19,6 @@ mkdir "$dir/run"
 export XDG_RUNTIME_DIR=$dir/run
 sock=$dir/c.sock
 pids=()
-cases=0 failed=0
 
 finish ()
 {
@@ -28,12 +29,6 @@ finish ()
   rm -rf "$dir"
 }
 trap finish EXIT
-
-no ()
-{
-  echo "FAILED: $*"
-  failed=$((failed + 1))
-}
 
 # expect STATUS OUT-REGEX ERR-REGEX ARGUMENT...: an empty regex: no output
 expect ()
@@ -107,11 +102,43 @@ usage ()
   expect 2 '' 'a disk has' create a 99999999999999999999
   expect 2 '' 'is not UTF-8' create $'\xff' 1G
   expect 2 '' 'is not UTF-8' rm $'\xff'
+  expect 2 '' 'it takes NAME SIZE' resize a
+  expect 2 '' 'one argument too many' resize a 1G 2G
+  expect 2 '' "unknown option '--force'" resize a 1G --force
+  expect 2 '' 'is no size' resize a 1KB
+  expect 2 '' 'a disk has' resize a 0
+  expect 2 '' 'is not UTF-8' resize $'\xff' 1G
   expect 2 '' 'is not UTF-8' stat $'\xff'
   expect 2 '' "unknown command '.a.'" $'\na\e'
   expect 0 '^farpage [0-9]' '' --version
   expect 0 '^Usage: farpage COMMAND' '' --help
-  for command in create rm ls stat stop format info dump check; do
+  expect 2 '' 'it takes URI' attach
+  expect 2 '' 'one argument too many' attach nbd://h /dev/nbd0 x
+  for path in /dev/sda nbd0 /dev/nbd /dev/nbd0p1 /dev/nbd-1 /dev/nbd99999; do
+    expect 2 '' "'$path' is no /dev/nbdN" attach nbd://h/x $path
+    expect 2 '' "'$path' is no /dev/nbdN" detach $path
+    expect 2 '' "'$path' is no /dev/nbdN" grow $path
+  done
+  expect 2 '' 'no TLS.*WireGuard' attach nbds://h/x
+  expect 2 '' 'no TLS.*WireGuard' attach nbds+unix:///x
+  for option in --label=x --priority=1 --discard=no --force; do
+    expect 2 '' "${option%=*} is for --swap" attach nbd://h/x $option
+  done
+  expect 2 '' '--background is for --persist' attach nbd://h/x --background
+  expect 2 '' '--unverified is for --persist' attach nbd://h/x --unverified
+  expect 2 '' 'at most 15 bytes' attach nbd://h/x --swap --label 1234567890123456
+  for n in -1 32768 x 1x 99999999999999999999; do
+    expect 2 '' "'$n' is no priority" attach nbd://h/x --swap --priority=$n
+  done
+  expect 2 '' '--discard is one of no, once' attach nbd://h/x --swap --discard x
+  for n in 0 17 x 1x -1; do
+    expect 2 '' '--connections is 1 to 16' attach nbd://h/x --connections=$n
+  done
+  expect 2 '' 'swap has one connection' attach nbd://h/x --swap --connections 2
+  expect 1 '' '/dev/nbd65535: it is not attached' detach /dev/nbd65535
+  expect 1 '' '/dev/nbd65535: it is not attached' grow /dev/nbd65535
+  for command in create rm resize ls stat stop format info dump check bench \
+    attach grow detach; do
     expect 0 "^Usage: farpage $command" '' $command --help
   done
 }
@@ -147,6 +174,13 @@ answers ()
   expect 0 '' '' rm -- -name
   expect 1 '' '^farpage: -name: no such disk' rm -- -name
   expect 1 '' 'vm1: a client has it open' rm vm1
+  expect 1 '' 'vm1: a client has it open, and' resize vm1 1
+  expect 1 '' 'size must be a whole number' resize vm1 2P
+  expect 1 '' '^farpage: none: no such disk' resize none 1
+  expect 1 '' '^farpage: swap/a: swap keeps' resize swap/a 1
+  expect 0 '' '' resize a 12G
+  expect 0 '^a: 12.0G \(12884901888 bytes\)' '' stat a
+  expect 0 '' '' resize a 10G
   expect 0 '' '' rm vm1 --force
   expect 1 '' 'no such disk' stat vm1
   expect 1 '' 'no such disk' stat -- --json
@@ -164,6 +198,7 @@ json ()
     .pool.size_bytes == 107374182400 and .pool.mapped_bytes > 0 and
     .pool.reserved_bytes > 0 and .pool.parked_bytes > 0 and
     .state == "running" and .durability == "strict" and
+    .armour == {"flusher": false, "locked": true, "oom_score_adj": -7} and
     .store.epoch == 12 and .store.cache.meta.dirty_bytes == 3145728 and
     .store.log.write_amplification > 0 and .store.recovery.staged == 17 and
     .retired[0].block == 4711 and .reason == "" and
@@ -191,7 +226,8 @@ pretty ()
   [ "$(wc -L <"$dir/out")" -le 80 ] || no "stat is wider than 80 columns"
   LC_ALL=C grep -q $'[^[:print:]]' "$dir/out" && no 'stat: not printable'
   grep -q ' $' "$dir/out" && no 'stat: blanks at the end of a line'
-  for word in '^Pool: 100.0G' '^log .*of 1.0G' '^CACHE' '^staging .*run' 'RETIRED' '^mapped' '^VOLUME' '^NAME' '^ID' '^REQUESTS' \
+  for word in '^Pool: 100.0G' \
+    '^armour  *memory locked, no I/O flusher, OOM score -7$' '^log .*of 1.0G' '^CACHE' '^staging .*run' 'RETIRED' '^mapped' '^VOLUME' '^NAME' '^ID' '^REQUESTS' \
     '^BOUND' '^FREE RUNS' 'fenced' '1d 1h' '#####'; do
     grep -q -e "$word" "$dir/out" || no "stat shows no '$word'"
   done
@@ -271,7 +307,7 @@ agreement ()
   cases=$((cases + 8))
   {
     "$FARPAGE" --help
-    for command in $("$FARPAGE" --help | sed -n '/^Commands/,/^$/s/^  \([a-z]*\) .*/\1/p'); do
+    for command in $("$FARPAGE" --help | sed -n '/^Commands/,/^$/s/^  \([a-z-]*\) .*/\1/p'); do
       "$FARPAGE" "$command" --help
       echo "$command" >>"$dir/commands"
     done
@@ -279,7 +315,7 @@ agreement ()
   sed -n 's/^\.It Fl -\([a-z-]*\).*/--\1/p' "$man" | sort -u >"$dir/man.options"
   diff "$dir/help.options" "$dir/man.options" >"$dir/out" ||
     no "options of --help (<) and of farpage.1 (>): $(cat "$dir/out")"
-  sed -n 's/^\.It Ic \([a-z]*\).*/\1/p' "$man" >"$dir/man.commands"
+  sed -n 's/^\.It Ic \([a-z-]*\).*/\1/p' "$man" >"$dir/man.commands"
   diff "$dir/commands" "$dir/man.commands" >"$dir/out" ||
     no "commands of --help (<) and of farpage.1 (>): $(cat "$dir/out")"
   [ -s "$dir/commands" ] || no 'no commands in --help'
@@ -287,7 +323,7 @@ agreement ()
     # those of this command alone: --socket and --help are told once
     "$FARPAGE" "$command" --help | sed 1d | grep -o -e '--[a-z-]*' | sort -u |
       grep -v -e --socket -e --help >"$dir/help.own"
-    grep -e "^\.It Ic $command\b" "$man" | grep -o -e 'Fl -[a-z-]*' |
+    grep -e "^\.It Ic $command\( \|$\)" "$man" | grep -o -e 'Fl -[a-z-]*' |
       sed 's/Fl /-/' | sort -u >"$dir/man.own"
     diff "$dir/help.own" "$dir/man.own" >"$dir/out" ||
       no "$command: options of --help (<) and farpage.1 (>): $(cat "$dir/out")"

@@ -44,6 +44,20 @@ enum option_id {
   OPT_LOSE_PAGES,
   OPT_RESTORE,
   OPT_STAGING,
+  OPT_SPAN,
+  OPT_CLUSTER,
+  OPT_ASYNC,
+  OPT_CONNECTIONS,
+  OPT_SECONDS,
+  OPT_TAKEOVER,
+  OPT_PLOT,
+  OPT_SWAP,
+  OPT_LABEL,
+  OPT_PRIORITY,
+  OPT_DISCARD,
+  OPT_PERSIST,
+  OPT_UNVERIFIED,
+  OPT_BACKGROUND,
   OPT_JSON,
   OPT_SOCKET,
   OPT_HELP,
@@ -51,7 +65,7 @@ enum option_id {
   NR_OPTIONS
 };
 
-#define OPT_BIT(id) (1u << (id))
+#define OPT_BIT(id) (UINT64_C (1) << (id))
 
 struct option {
   const char *name;  /* without -- */
@@ -67,7 +81,7 @@ struct invocation;
 
 struct command {
   const char *name, *args, *summary;
-  unsigned options;                          /* OPT_BIT of those it takes */
+  uint64_t options;                          /* OPT_BIT of those it takes */
   unsigned min_args, max_args;               /* at most ARGS_MAX */
   bool offline;                              /* asks no server: no --socket */
   int usage_status;                          /* 0: STATUS_USAGE */
@@ -81,16 +95,17 @@ struct invocation {
   unsigned nr_args;
 };
 
-extern const struct command command_create, command_rm, command_ls,
-    command_stat, command_stop, command_format, command_info, command_dump,
-    command_check;
+extern const struct command command_create, command_rm, command_resize,
+    command_ls, command_stat, command_stop, command_format, command_info,
+    command_dump, command_check, command_bench, command_bench_file,
+    command_attach, command_grow, command_detach;
 
 /* Take options, and arguments among them, from argv; "--" ends options.  With
  * inv->command NULL it ends before the first argument.  Returns how many of
  * argv were taken, or -1 when it has complained.
  */
 extern int options_parse (struct invocation *inv, int argc, char **argv,
-                          unsigned allowed);
+                          uint64_t allowed);
 
 static inline bool
 given (const struct invocation *inv, enum option_id id)

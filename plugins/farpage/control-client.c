@@ -134,6 +134,7 @@ run_line (struct client *cl, const char *line, size_t bytes)
 {
   struct request_env env = {
     .store = cl->control->store,
+    .armour = cl->control->armour,
     .peer = cl->peer,
     .clients = { "control clients", client_count (cl->control),
                  CONTROL_CLIENTS_MAX },

@@ -5,7 +5,6 @@
 #define FARPAGE_CONTROL_CLIENT_H
 
 #include <ev.h>
-#include <pthread.h>
 #include <stdatomic.h>
 
 #include "control-socket.h"
@@ -39,16 +38,16 @@ struct client {
 struct control {
   struct control_socket socket;
   struct store *store;         /* [const] after control_start */
+  const struct armour *armour; /* [const] after control_start */
   void (*on_stop) (void *arg); /* [const] after control_start */
   void *on_stop_arg;           /* [const] after control_start */
   double write_timeout_s;      /* [const]; tests set it before the start */
-  bool started;                /* [control_start's thread] */
-  pthread_t thread;
-  struct ev_loop *loop; /* [const] after control_start */
-  ev_io accept;         /* [loop] */
-  ev_timer tick;        /* [loop] */
-  ev_async wake;        /* sent by any thread */
-  atomic_int space;     /* the last state heard of */
+  struct task *task;           /* [control_start's thread] NULL: not started */
+  struct ev_loop *loop;        /* [const] after control_start */
+  ev_io accept;                /* [loop] */
+  ev_timer tick;               /* [loop] */
+  ev_async wake;               /* sent by any thread */
+  atomic_int space;            /* the last state heard of */
   atomic_bool quit;
   bool stop_called;                           /* [loop] */
   struct client clients[CONTROL_CLIENTS_MAX]; /* [loop] */

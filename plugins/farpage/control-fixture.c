@@ -41,6 +41,7 @@ setup_dir (void **state)
   assert_non_null (mkdtemp (f->dir));
   snprintf (f->path, sizeof f->path, "%s/c.sock", f->dir);
   f->store = fake_store_new ();
+  f->armour = (struct armour){ .flusher = true, .oom_score_adj = -7 };
   *state = f;
   return 0;
 }
@@ -53,7 +54,8 @@ setup (void **state)
   setup_dir (state);
   f = *state;
   assert_int_equal (control_bind (f->path, &f->control), 0);
-  assert_int_equal (control_start (f->control, f->store, count_stop, f), 0);
+  assert_int_equal (
+      control_start (f->control, f->store, &f->armour, count_stop, f), 0);
   return 0;
 }
 

@@ -21,6 +21,7 @@
 struct fixture {
   char dir[32], path[64];
   struct store *store;
+  struct armour armour; /* its OOM score is -7 */
   struct control *control;
   atomic_uint stops;
 };

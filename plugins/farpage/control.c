@@ -12,7 +12,8 @@
  *
  * I1. The loop and all watchers are made after the fork and touched by the
  *     control thread alone; others set an atomic and call ev_async_send.
- * I2. The thread has all signals blocked: they are nbdkit's.
+ * I2. The thread is a task: its stack is small, and it has all signals blocked,
+ *     for they are nbdkit's.
  * I3. No lock of ours is held when the store is called.  A slow client costs
  *     a slot, never time.
  *
@@ -24,7 +25,6 @@
 #include "control.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -32,6 +32,7 @@
 
 #include "control-client.h"
 #include "log.h"
+#include "task.h"
 
 #define TICK_S     1.0
 #define ACCEPT_MAX 16 /* a turn */
@@ -159,7 +160,7 @@ on_space (void *arg, enum space_state state)
   ev_async_send (c->loop, &c->wake);
 }
 
-static void *
+static void
 control_main (void *arg)
 {
   struct control *c = arg;
@@ -170,23 +171,9 @@ control_main (void *arg)
     if (c->clients[i].fd != -1)
       client_close (&c->clients[i]);
   }
-  return NULL;
 }
 
 /* ---- start and stop ---- */
-
-static int
-start_thread (struct control *c)
-{
-  sigset_t all, old;
-  int err;
-
-  sigfillset (&all);
-  pthread_sigmask (SIG_SETMASK, &all, &old);
-  err = pthread_create (&c->thread, NULL, control_main, c);
-  pthread_sigmask (SIG_SETMASK, &old, NULL);
-  return err;
-}
 
 static void
 init_watchers (struct control *c)
@@ -202,14 +189,15 @@ init_watchers (struct control *c)
 }
 
 int
-control_start (struct control *c, struct store *s, void (*on_stop) (void *),
-               void *arg)
+control_start (struct control *c, struct store *s, const struct armour *armour,
+               void (*on_stop) (void *), void *arg)
 {
   struct store_stat st;
   int unknown = SPACE_UNKNOWN;
   int err;
 
   c->store = s;
+  c->armour = armour;
   c->on_stop = on_stop;
   c->on_stop_arg = arg;
   err = control_socket_publish (&c->socket);
@@ -222,14 +210,13 @@ control_start (struct control *c, struct store *s, void (*on_stop) (void *),
   store_on_space (s, on_space, c);
   store_stat (s, &st);
   atomic_compare_exchange_strong (&c->space, &unknown, st.space);
-  err = start_thread (c);
+  err = task_start ("control", control_main, c, &c->task);
   if (err != 0) {
     store_on_space (s, NULL, NULL);
     ev_loop_destroy (c->loop);
     c->loop = NULL;
     return err;
   }
-  c->started = true;
   return 0;
 }
 
@@ -239,13 +226,13 @@ control_stop (struct control *c)
   if (c == NULL)
     return;
   control_socket_unlink (&c->socket);
-  if (c->started) {
-    if (pthread_equal (c->thread, pthread_self ()))
+  if (c->task != NULL) {
+    if (task_is_me (c->task))
       return;
     store_on_space (c->store, NULL, NULL);
     atomic_store (&c->quit, true);
     ev_async_send (c->loop, &c->wake);
-    pthread_join (c->thread, NULL);
+    task_join (c->task);
     ev_loop_destroy (c->loop);
   }
   if (c->socket.fd != -1)

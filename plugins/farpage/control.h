@@ -12,6 +12,7 @@
 #ifndef FARPAGE_CONTROL_H
 #define FARPAGE_CONTROL_H
 
+struct armour;
 struct control;
 struct store;
 
@@ -23,12 +24,14 @@ struct store;
  */
 extern int control_bind (const char *path, struct control **cp);
 
-/* Give the socket its name and start the thread.  on_stop is called in that
+/* Give the socket its name and start the thread.  armour is told by `stat`, and
+ * stays the caller's.  on_stop is called in that
  * thread, once, when the answer to `stop` has been written out (or its client
  * has gone); it may end the process, or call control_stop.
  * Errors as control_bind, for an explicit path only, and EAGAIN, ENOMEM.
  */
 extern int control_start (struct control *c, struct store *s,
+                          const struct armour *armour,
                           void (*on_stop) (void *arg), void *arg);
 
 /* Where the socket is, or NULL if there is none.  After control_start. */

@@ -15,10 +15,12 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "armour.h"
 #include "control.h"
 #include "fake-store.h"
 #include "log.h"
 
+static const struct armour armour = { .locked = true, .oom_score_adj = -7 };
 static struct control *control;
 static unsigned stop_s;
 
@@ -55,7 +57,7 @@ main (int argc, char **argv)
   sigaddset (&set, SIGUSR1);
   sigprocmask (SIG_BLOCK, &set, NULL);
   if (control_bind (path, &control) != 0 ||
-      control_start (control, s, on_stop, NULL) != 0)
+      control_start (control, s, &armour, on_stop, NULL) != 0)
     return 1;
   path = control_path (control);
   puts (path != NULL ? path : "");

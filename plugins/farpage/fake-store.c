@@ -202,6 +202,26 @@ store_remove (struct store *s, const char *name, bool force)
   return err;
 }
 
+int
+store_resize (struct store *s, const char *name, uint64_t size_bytes)
+{
+  struct object *o;
+  int err = 0;
+
+  if (strncmp (name, "swap/", 5) == 0)
+    return ENOTSUP;
+  pthread_mutex_lock (&s->mutex);
+  o = find_locked (s, name);
+  if (o == NULL)
+    err = ENOENT;
+  else if (o->open && size_bytes < o->size_bytes)
+    err = EBUSY;
+  else
+    o->size_bytes = size_bytes;
+  pthread_mutex_unlock (&s->mutex);
+  return err;
+}
+
 static void
 fill_requests (struct req_stat req[REQ_KINDS])
 {

@@ -58,7 +58,10 @@ const char params_help[] =
     "default=NAME            what the empty export name means\n"
     "sparse=yes|no           do not allocate volumes at start (default no)\n"
     "force=yes|no            overwrite what a volume holds (default no)\n"
-    "direct=auto|yes|no      past the page cache (default auto)";
+    "direct=auto|yes|no      past the page cache (default auto)\n"
+    "armour=auto|yes|no      memory locked, no I/O to find more, no OOM kill\n"
+    "                        (auto: as far as the rights for it go; yes: or\n"
+    "                        do not start)";
 
 static struct {
   struct store_volume_config volumes[VOLUMES_MAX];
@@ -67,6 +70,7 @@ static struct {
   char *staging;
   char *control;
   char *default_name;
+  enum armour_wanted armour;
   struct store_config store;
 } params = {
   .store = {
@@ -239,6 +243,21 @@ set_discard (const char *value)
   return 0;
 }
 
+static int
+set_armour (const char *value)
+{
+  bool on;
+
+  if (strcmp (value, "auto") == 0) {
+    params.armour = ARMOUR_AUTO;
+    return 0;
+  }
+  if (set_bool ("armour", value, &on) < 0)
+    return -1;
+  params.armour = on ? ARMOUR_YES : ARMOUR_NO;
+  return 0;
+}
+
 int
 params_set (const char *key, const char *value)
 {
@@ -268,6 +287,8 @@ params_set (const char *key, const char *value)
     return set_direct (value);
   if (strcmp (key, "discard") == 0)
     return set_discard (value);
+  if (strcmp (key, "armour") == 0)
+    return set_armour (value);
   if (strcmp (key, "sparse") == 0)
     return set_bool (key, value, &params.store.sparse);
   if (strcmp (key, "force") == 0)
@@ -396,4 +417,10 @@ const char *
 params_control (void)
 {
   return params.control;
+}
+
+enum armour_wanted
+params_armour (void)
+{
+  return params.armour;
 }

@@ -4,6 +4,7 @@
 #ifndef FARPAGE_PARAMS_H
 #define FARPAGE_PARAMS_H
 
+#include "armour.h"
 #include "store.h"
 
 extern const char params_help[];
@@ -18,5 +19,6 @@ extern void params_free (void);
 extern const struct store_config *params_store (void);
 /* As control_bind takes it: NULL the default place, "" none. */
 extern const char *params_control (void);
+extern enum armour_wanted params_armour (void);
 
 #endif /* FARPAGE_PARAMS_H */

@@ -15,7 +15,10 @@
  *     each connection: what an export is does not hang on them.
  * T5. Threads, rings and loops do not live through the fork: they are made in
  *     .after_fork.  All else that can fail is done in .get_ready, for after
- *     the fork nobody may see an error any more.
+ *     the fork nobody may see an error any more.  Locked memory does not live
+ *     through it either, and a thread that is made too early does not inherit
+ *     the flusher's flag: armour comes first in .after_fork; .get_ready looks
+ *     whether it can.
  * T6. .close may be left out when the server ends.
  * T7. Told to quit, nbdkit answers what it still reads with ESHUTDOWN, which
  *     a kernel turns into I/O errors: `farpage stop` holds all requests and
@@ -27,16 +30,19 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>
 
+#include "armour.h"
 #include "control.h"
 #include "env.h"
 #include "log.h"
@@ -48,11 +54,13 @@
 #define BLOCK_PREFERRED PAGE_BYTES
 #define BLOCK_MAX       (UINT32_C (32) << 20)
 #define HOLD_WAIT_NS    (20 * NS_PER_S)
+#define LEAVE_MS        2000u /* for the connections of a process that ended */
 
 #define EXPORTS_LISTED_MAX 10000
 
 static struct store *store;
 static struct control *control;
+static struct armour armour;
 
 static void
 log_to_nbdkit (void *arg, enum log_level level, const char *text)
@@ -72,6 +80,10 @@ farpage_get_ready (void)
   int err;
 
   log_set (log_to_nbdkit, NULL);
+  if (armour_try (params_armour ()) != 0) {
+    nbdkit_error ("armour=yes was asked for; armour=auto goes on without");
+    return -1;
+  }
   err = store_open (params_store (), &store);
   if (err) {
     nbdkit_error ("the store was not opened: %s", strerror (err));
@@ -103,14 +115,18 @@ stop (void *arg)
 static int
 farpage_after_fork (void)
 {
-  int err = store_start (store);
+  int err = armour_put_on (params_armour (), &armour);
 
   if (err == 0)
-    err = control_start (control, store, stop, NULL);
+    err = store_start (store);
   if (err == 0)
-    return 0;
-  nbdkit_error ("the server cannot start: %s", strerror (err));
-  return -1;
+    err = control_start (control, store, &armour, stop, NULL);
+  if (err) {
+    nbdkit_error ("the server cannot start: %s", strerror (err));
+    return -1;
+  }
+  armour_fill (&armour, !params_store ()->sparse, NULL);
+  return 0;
 }
 
 static void
@@ -225,6 +241,34 @@ find_peer (struct peer *peer)
   }
 }
 
+/* Who owns the export has ended, and its connections are about to: the next
+ * client may well be here before nbdkit has seen that.
+ */
+static bool
+owner_has_ended (const struct conn *c)
+{
+  const int64_t pid = conn_owner_pid (c);
+
+  return pid > 0 && kill ((pid_t) pid, 0) == -1 && errno == ESRCH;
+}
+
+/* Has the owner ended?  That is asked before each look: who goes away between
+ * the two is seen by the look.
+ */
+static void
+wait_to_write (struct conn *c)
+{
+  const struct timespec nap = { .tv_nsec = 1000000 };
+
+  for (unsigned ms = 0; conn_readonly (c); ms++) {
+    bool ended = owner_has_ended (c);
+
+    if (conn_look_again (c) || !ended || ms == LEAVE_MS)
+      return;
+    nanosleep (&nap, NULL);
+  }
+}
+
 static void *
 farpage_open (int readonly)
 {
@@ -236,11 +280,13 @@ farpage_open (int readonly)
   if (export == NULL)
     return NULL;
   find_peer (&peer);
-  err = store_connect (store, export, readonly, &peer, &c);
+  err = store_connect (store, export, readonly != 0, &peer, &c);
   if (err) {
     nbdkit_debug ("export '%s': %s", export, strerror (err));
     return NULL;
   }
+  if (!readonly)
+    wait_to_write (c);
   return c;
 }
 

@@ -115,6 +115,8 @@ set (struct call *call, const char *key, json_t *value)
 #define READONLY \
   "%.*s: the store is open read-only (start the server without readonly=yes)"
 
+#define BEING_RESIZED "%.*s: it is being made or resized (try again later)"
+
 static int
 run_create (struct call *call)
 {
@@ -172,9 +174,54 @@ run_rm (struct call *call)
     return fail (call, err,
                  "%.*s: a client has it open (disconnect it, or use force)",
                  shown (name), name);
+  case EALREADY:
+    return fail (call, EBUSY, BEING_RESIZED, shown (name), name);
   default:
     return fail (call, err, "%.*s: %s (the server's log says more)",
                  shown (name), name, strerror (err));
+  }
+}
+
+static int
+run_resize (struct call *call)
+{
+  const char *name = get_name (call);
+  uint64_t bytes = json_integer_value (json_object_get (call->request, "size"));
+  int err = store_resize (call->env->store, name, bytes);
+  int n = shown (name);
+
+  switch (err) {
+  case 0:
+    return 0;
+  case ENOENT:
+    return fail (call, err, "%.*s: no such disk ('ls' lists them)", n, name);
+  case EROFS:
+    return fail (call, err, READONLY, n, name);
+  case ENOTSUP:
+    return fail (call, EINVAL,
+                 "%.*s: swap keeps the size it was made with (open another "
+                 "swap/ID)",
+                 n, name);
+  case EBUSY:
+    return fail (call, err,
+                 "%.*s: a client has it open, and it would be smaller "
+                 "(disconnect it)",
+                 n, name);
+  case EALREADY:
+    return fail (call, EBUSY, BEING_RESIZED, n, name);
+  case ETIMEDOUT:
+    return fail (call, EBUSY,
+                 "%.*s: its requests under way do not end (try again, or look "
+                 "for a hanging volume)",
+                 n, name);
+  case ENOSPC:
+    return fail (call, err,
+                 "%.*s: not enough free space for %" PRIu64
+                 " bytes (make it smaller, or add space to the pool)",
+                 n, name, bytes);
+  default:
+    return fail (call, err, "%.*s: %s (the server's log says more)", n, name,
+                 strerror (err));
   }
 }
 
@@ -196,7 +243,8 @@ run_stat (struct call *call)
   json_t *stat;
   int err;
 
-  err = stat_json (call->env->store, name, &call->env->clients, &stat);
+  err = stat_json (call->env->store, name, call->env->armour,
+                   &call->env->clients, &stat);
   if (err == ENOENT && name != NULL)
     return fail (call, err, "%.*s: no such disk ('ls' lists them)",
                  shown (name), name);
@@ -235,6 +283,10 @@ static const struct command commands[] = {
     run_rm,
     true,
     { { "name", ARG_STRING, true }, { "force", ARG_BOOL, false } } },
+  { "resize",
+    run_resize,
+    true,
+    { { "name", ARG_STRING, true }, { "size", ARG_SIZE, true } } },
   { "ls", run_ls, false, { { NULL, ARG_STRING, false } } },
   { "stat", run_stat, false, { { "name", ARG_STRING, false } } },
   { "stop", run_stop, true, { { NULL, ARG_STRING, false } } },

@@ -14,6 +14,7 @@
 
 struct request_env {
   struct store *store;
+  const struct armour *armour;
   struct ucred peer;      /* who asks, for the log */
   struct bound clients;   /* of the control socket */
   enum space_state space; /* the last that was heard of */

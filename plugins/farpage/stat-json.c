@@ -310,8 +310,8 @@ state_name (const struct store_stat *st)
 }
 
 int
-stat_json (struct store *s, const char *name, const struct bound *extra,
-           json_t **to)
+stat_json (struct store *s, const char *name, const struct armour *armour,
+           const struct bound *extra, json_t **to)
 {
   struct list volumes = { .name = NULL }, bounds = { .name = NULL };
   struct list conns = { .name = name }, retired = { .name = NULL };
@@ -334,14 +334,16 @@ stat_json (struct store *s, const char *name, const struct bound *extra,
   store_each_retired (s, add_retired, &retired);
   /* json_pack takes every reference, and a NULL makes it fail */
   json = json_pack (
-      "{s:s, s:i, s:o, s:s, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
+      "{s:s, s:i, s:o, s:s, s:o, s:s, s:{s:b, s:b, s:i}, s:o, s:o, s:o, s:o,"
+      " s:o, s:o, s:o, s:o}",
       "version", PACKAGE_VERSION, "pid", (int) getpid (), "uptime",
       seconds (st.uptime_ns), "state", state_name (&st), "reason",
       stat_json_string (st.failed != NULL ? st.failed : ""), "durability",
-      st.durability, "pool", pool (&st), "store",
-      durable (s, st.req[REQ_WRITE].bytes), "retired", finish (&retired),
-      "volumes", finish (&volumes), "objects", objects, "connections",
-      finish (&conns), "requests", requests (st.req), "bounds",
+      st.durability, "armour", "flusher", armour->flusher, "locked",
+      armour->locked, "oom_score_adj", armour->oom_score_adj, "pool",
+      pool (&st), "store", durable (s, st.req[REQ_WRITE].bytes), "retired",
+      finish (&retired), "volumes", finish (&volumes), "objects", objects,
+      "connections", finish (&conns), "requests", requests (st.req), "bounds",
       finish (&bounds));
   if (json == NULL)
     return ENOMEM;

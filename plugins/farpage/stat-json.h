@@ -6,6 +6,7 @@
 
 #include <jansson.h>
 
+#include "armour.h"
 #include "store.h"
 
 /* A bound that is not the store's. */
@@ -18,7 +19,8 @@ struct bound {
  * are new references.  ENOENT: no object of this name.  ENOMEM.
  */
 extern int stat_json (struct store *s, const char *name,
-                      const struct bound *extra, json_t **to);
+                      const struct armour *armour, const struct bound *extra,
+                      json_t **to);
 
 /* The array `objects`: all, or the one of this name.  Errors as above. */
 extern int stat_json_objects (struct store *s, const char *name, json_t **to);

@@ -54,7 +54,8 @@ test_slow_reader (void **state)
 
   assert_int_equal (control_bind (f->path, &f->control), 0);
   f->control->write_timeout_s = 1.0; /* 30 s would be long for a test */
-  assert_int_equal (control_start (f->control, f->store, count_stop, f), 0);
+  assert_int_equal (
+      control_start (f->control, f->store, &f->armour, count_stop, f), 0);
   slow = dial (f->path);
   fd = dial (f->path);
 

@@ -49,7 +49,8 @@ test_path (void **state)
   assert_int_equal (stat (temp, &st), 0);
   assert_int_equal (st.st_mode, S_IFSOCK | 0600);
   assert_int_equal (symlink (f->path, path), 0);
-  assert_int_equal (control_start (second, f->store, count_stop, f), EEXIST);
+  assert_int_equal (control_start (second, f->store, &f->armour, count_stop, f),
+                    EEXIST);
   control_stop (second);
   assert_int_equal (access (temp, F_OK), -1);
   unlink (path);
@@ -57,7 +58,7 @@ test_path (void **state)
   /* and one that is listened on by now */
   assert_int_equal (control_bind (path, &second), 0);
   assert_int_equal (link (f->path, path), 0);
-  assert_int_equal (control_start (second, f->store, count_stop, f),
+  assert_int_equal (control_start (second, f->store, &f->armour, count_stop, f),
                     EADDRINUSE);
   control_stop (second);
   unlink (path);
@@ -79,7 +80,8 @@ test_dead_path (void **state)
   assert_int_equal (listen (fd, 1), 0);
   close (fd); /* killed: the name stays */
   assert_int_equal (control_bind (f->path, &f->control), 0);
-  assert_int_equal (control_start (f->control, f->store, count_stop, f), 0);
+  assert_int_equal (
+      control_start (f->control, f->store, &f->armour, count_stop, f), 0);
   fd = dial (f->path);
   say (fd, "{\"cmd\": \"ls\"}\n");
   assert_ok (fd);
@@ -94,7 +96,8 @@ test_taken_path (void **state)
   FILE *file;
 
   assert_int_equal (control_bind (f->path, &f->control), 0);
-  assert_int_equal (control_start (f->control, f->store, count_stop, f), 0);
+  assert_int_equal (
+      control_start (f->control, f->store, &f->armour, count_stop, f), 0);
   unlink (f->path);
   file = fopen (f->path, "w");
   assert_non_null (file);
@@ -113,7 +116,8 @@ test_default_path (void **state)
 
   setenv ("XDG_RUNTIME_DIR", f->dir, 1);
   assert_int_equal (control_bind (NULL, &f->control), 0);
-  assert_int_equal (control_start (f->control, f->store, count_stop, f), 0);
+  assert_int_equal (
+      control_start (f->control, f->store, &f->armour, count_stop, f), 0);
   snprintf (want, sizeof want, "%s/farpage/%d.sock", f->dir, (int) getpid ());
   assert_non_null (control_path (f->control));
   assert_string_equal (control_path (f->control), want);
@@ -142,7 +146,7 @@ test_fork (void **state)
   assert_int_equal (control_bind (NULL, &f->control), 0);
   pid = fork ();
   if (pid == 0) {
-    if (control_start (f->control, f->store, count_stop, f) != 0 ||
+    if (control_start (f->control, f->store, &f->armour, count_stop, f) != 0 ||
         write (ready[1], "x", 1) != 1)
       _exit (1);
     await_stop (f);
@@ -173,7 +177,8 @@ test_no_socket (void **state)
   struct fixture *f = *state;
 
   assert_int_equal (control_bind ("", &f->control), 0);
-  assert_int_equal (control_start (f->control, f->store, count_stop, f), 0);
+  assert_int_equal (
+      control_start (f->control, f->store, &f->armour, count_stop, f), 0);
   assert_null (control_path (f->control));
   usleep (1500000);
   assert_true (fake_store_ticks (f->store) >= 1);
@@ -194,7 +199,7 @@ test_no_default_place (void **state)
     setenv ("XDG_RUNTIME_DIR", "/nonexistent", 1);
     log_set (keep_log, text);
     if (control_bind (NULL, &f->control) != 0 ||
-        control_start (f->control, f->store, count_stop, f) != 0)
+        control_start (f->control, f->store, &f->armour, count_stop, f) != 0)
       _exit (3);
     if (control_path (f->control) != NULL)
       _exit (4);

@@ -200,9 +200,9 @@ test_arguments (void **state)
   static const struct {
     const char *line, *words;
   } cases[] = {
-    { "{}", "create, rm, ls, stat, stop, events" },
-    { "{\"cmd\": 1}", "create, rm, ls, stat, stop, events" },
-    { "{\"cmd\": \"format\"}", "create, rm, ls, stat, stop, events" },
+    { "{}", "create, rm, resize, ls, stat, stop, events" },
+    { "{\"cmd\": 1}", "create, rm, resize, ls, stat, stop, events" },
+    { "{\"cmd\": \"format\"}", "create, rm, resize, ls, stat, stop, events" },
     { "{\"cmd\": \"ls\", \"name\": \"a\"}", "'name' (it takes no argument)" },
     { "{\"cmd\": \"rm\", \"forec\": true}", "'forec' (it takes name, force)" },
     { "{\"cmd\": \"rm\"}", "'name' is missing" },
@@ -213,6 +213,9 @@ test_arguments (void **state)
     { "{\"cmd\": \"create\", \"size\": 1}", "'name' is missing" },
     { "{\"cmd\": \"create\", \"name\": \"\", \"size\": 1}", "1 to 255" },
     { "{\"cmd\": \"create\", \"name\": \"a/b\", \"size\": 1}", "none of /" },
+    { "{\"cmd\": \"resize\", \"name\": \"a\"}", "'size' is missing" },
+    { "{\"cmd\": \"resize\", \"name\": \"a\", \"size\": 0}",
+      "size must be a whole number" },
     { "{\"cmd\": \"stop\", \"now\": true}", "unknown argument 'now'" },
   };
   static const char *const sizes[] = {
@@ -263,12 +266,21 @@ test_errors_of_the_store (void **state)
            "\"size\": 1125899906842624}\n"
            "{\"cmd\": \"rm\", \"name\": \"none\"}\n"
            "{\"cmd\": \"rm\", \"name\": \"vm1\"}\n"
+           "{\"cmd\": \"resize\", \"name\": \"none\", \"size\": 1}\n"
+           "{\"cmd\": \"resize\", \"name\": \"vm1\", \"size\": 1}\n"
+           "{\"cmd\": \"resize\", \"name\": \"vm1\", \"size\": "
+           "1125899906842624}\n"
+           "{\"cmd\": \"resize\", \"name\": \"swap/s\", \"size\": 1}\n"
            "{\"cmd\": \"rm\", \"name\": \"vm1\", \"force\": true}\n"
            "{\"cmd\": \"stat\", \"name\": \"vm1\"}\n");
   assert_refused (fd, "EEXIST", "vm1: is there already");
   assert_refused (fd, "ENOSPC", "b: not enough free space");
   assert_refused (fd, "ENOENT", "none: no such disk");
   assert_refused (fd, "EBUSY", "vm1: a client has it open");
+  assert_refused (fd, "ENOENT", "none: no such disk");
+  assert_refused (fd, "EBUSY", "vm1: a client has it open, and it would be");
+  assert_ok (fd);
+  assert_refused (fd, "EINVAL", "swap/s: swap keeps the size");
   assert_ok (fd);
   assert_refused (fd, "ENOENT", "vm1: no such disk");
   close (fd);
@@ -284,7 +296,8 @@ test_log (void **state)
 
   log_set (keep_log, text);
   assert_int_equal (control_bind (f->path, &f->control), 0);
-  assert_int_equal (control_start (f->control, f->store, count_stop, f), 0);
+  assert_int_equal (
+      control_start (f->control, f->store, &f->armour, count_stop, f), 0);
   fd = dial (f->path);
   say (fd, "{\"cmd\": \"create\", \"name\": \"logged\", \"size\": 1}\n"
            "{\"cmd\": \"rm\", \"name\": \"\\n\"}\n{\"cmd\": \"ls\"}\n");
@@ -326,14 +339,14 @@ test_long_text (void **state)
 static void
 test_stat (void **state)
 {
-  static const char *const keys[] = { "version",  "pid",     "uptime",
-                                      "state",    "reason",  "durability",
-                                      "pool",     "store",   "retired",
-                                      "volumes",  "objects", "connections",
-                                      "requests", "bounds" };
+  static const char *const keys[] = { "version",     "pid",      "uptime",
+                                      "state",       "reason",   "durability",
+                                      "armour",      "pool",     "store",
+                                      "retired",     "volumes",  "objects",
+                                      "connections", "requests", "bounds" };
   struct fixture *f = *state;
   int fd = dial (f->path);
-  json_t *json, *bounds;
+  json_t *json, *bounds, *armour;
 
   say (fd, "{\"cmd\": \"stat\"}\n{\"cmd\": \"stat\", \"name\": \"vm1\"}\n");
   json = answer (fd);
@@ -343,6 +356,11 @@ test_stat (void **state)
   assert_int_equal (json_object_size (json), NR_OF (keys) + 1);
   assert_int_equal (json_array_size (json_object_get (json, "objects")), 2);
   assert_int_equal (json_array_size (json_object_get (json, "connections")), 2);
+  armour = json_object_get (json, "armour");
+  assert_true (json_is_true (json_object_get (armour, "flusher")));
+  assert_true (json_is_false (json_object_get (armour, "locked")));
+  assert_int_equal (
+      json_integer_value (json_object_get (armour, "oom_score_adj")), -7);
   bounds = json_object_get (json, "bounds");
   bounds = json_array_get (bounds, json_array_size (bounds) - 1);
   assert_int_equal (json_integer_value (json_object_get (bounds, "used")), 1);
@@ -395,7 +413,9 @@ test_no_memory (void **state)
     "{\"cmd\": \"events\"}",
   };
   struct fixture *f = *state;
-  struct request_env env = { .store = f->store, .clients = { "c", 1, 2 } };
+  struct request_env env = { .store = f->store,
+                             .armour = &f->armour,
+                             .clients = { "c", 1, 2 } };
   struct request_answer full, a;
   unsigned refused = 0, n;
 

@@ -219,7 +219,9 @@ struct disk_object {
   uint64_t nr_mapped, nr_zero, nr_nodes; /* as of the cycle's cut */
   uint64_t created_s;                    /* seconds since 1970 */
   uint8_t seal[DISK_SEAL_BYTES];
-  uint8_t spare[128];
+  uint64_t old_bytes; /* size before; what is behind size_bytes is being freed
+                       * up to there.  0: nothing is there */
+  uint8_t spare[120];
   uint8_t name[256]; /* no zero at the end is needed */
 };
 

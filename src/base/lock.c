@@ -24,7 +24,11 @@
 
 #ifdef LOCK_CHECKED
 
-static __thread struct locks_held held;
+/* In the static block: a plugin's thread would else allocate, in the C library,
+ * when it takes its first lock.
+ */
+static __thread struct locks_held held
+    __attribute__ ((tls_model ("initial-exec")));
 
 void
 locks_held_exchange (struct locks_held *save, const struct locks_held *load)

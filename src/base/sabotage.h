@@ -59,7 +59,9 @@
   X (no_mend, "a log block that was being filled is made whole")               \
   X (forget_retired, "recovery keeps the list of blocks that failed a write")  \
   X (park_no_unit, "a parked block keeps its unit")                            \
-  X (forget_pins, "a block that is being read stays what it is")
+  X (forget_pins, "a block that is being read stays what it is")               \
+  X (cut_early, "what is cut off is freed when the table has the new end")     \
+  X (forget_tail, "the table tells what is behind a new end until it is freed")
 
 #ifdef FARPAGE_SABOTAGE
 #define SABOTAGE_ENUM(name, rule) SABOTAGE_##name,

@@ -37,10 +37,10 @@ _Static_assert(sizeof (struct shard) <= SWZONE_SHARD_BYTES, "shard");
 
 struct swmeta {
   struct swzone *zone; /* [const] */
-  pgno_t nr_pages;     /* [const] */
-  uint64_t nr_shards;  /* [const] */
+  pgno_t nr_pages;     /* changed by swmeta_resize, alone on the map */
+  uint64_t nr_shards;  /* the same */
   size_t entry_bytes;  /* [const] */
-  unsigned height;     /* [const] */
+  unsigned height;     /* as nr_pages */
   bool reserved;       /* set by swmeta_reserve, alone on the map */
   slot_t root;
   _Atomic uint64_t nr_entries;

@@ -12,7 +12,8 @@
  *                                    32 x 16 bits
  *
  * `height` levels of inner nodes, by the size of the object (none for 2 MiB,
- * one to 1 GiB, two to 512 GiB ...).  A shard node says by a bit for each page
+ * one to 1 GiB, two to 512 GiB ...; a map that has lost pages keeps the levels
+ * it had).  A shard node says by a bit for each page
  * which entries there are; what lies in a swblock under a zero bit is garbage.
  *
  * Invariants (swmeta_check):
@@ -171,6 +172,20 @@ pages_of (unsigned b, unsigned i, uint64_t nr)
 
 /* ---- map ---- */
 
+static void
+set_pages (struct swmeta *map, pgno_t nr_pages)
+{
+  map->nr_pages = nr_pages;
+  map->nr_shards = (nr_pages + SHARD_PAGES - 1) / SHARD_PAGES;
+}
+
+/* Must the map be higher for its shards? */
+static bool
+is_too_low (const struct swmeta *map)
+{
+  return map->nr_shards > UINT64_C (1) << (FANOUT_SHIFT * map->height);
+}
+
 int
 swmeta_create (struct swzone *zone, pgno_t nr_pages, struct swmeta **mapp)
 {
@@ -182,10 +197,9 @@ swmeta_create (struct swzone *zone, pgno_t nr_pages, struct swmeta **mapp)
   if (map == NULL)
     return ENOMEM;
   map->zone = zone;
-  map->nr_pages = nr_pages;
-  map->nr_shards = (nr_pages + SHARD_PAGES - 1) / SHARD_PAGES;
+  set_pages (map, nr_pages);
   map->entry_bytes = swzone_entry_bytes (zone);
-  while (map->nr_shards > UINT64_C (1) << (FANOUT_SHIFT * map->height))
+  while (is_too_low (map))
     map->height++;
   *mapp = map;
   return 0;
@@ -241,8 +255,9 @@ swmeta_destroy (struct swmeta *map)
   free (map);
 }
 
-int
-swmeta_reserve (struct swmeta *map)
+/* All memory of shards from first on.  ENOMEM: some of it is there. */
+static int
+reserve_from (struct swmeta *map, uint64_t first)
 {
   const uint64_t nr_blocks = (map->nr_pages - 1) / SWBLOCK_PAGES + 1;
 
@@ -250,20 +265,89 @@ swmeta_reserve (struct swmeta *map)
   if (map->nr_pages > 0 && nr_blocks > swzone_bytes_max (map->zone) /
                                            (SWBLOCK_PAGES * map->entry_bytes))
     return ENOMEM;
-  for (uint64_t shard = 0; shard < map->nr_shards; shard++) {
+  for (uint64_t shard = first; shard < map->nr_shards; shard++) {
     uint64_t nr = min_u64 (map->nr_pages - shard * SHARD_PAGES, SHARD_PAGES);
     struct shard *s;
     int err = swmeta_shard_make (map, shard, blocks_of (0, nr), &s);
 
-    if (err) {
-      prune (map, &map->root, map->height, false);
+    if (err)
       return err;
-    }
     for (uint32_t b = s->have & ~s->used; b != 0; b &= b - 1)
       memset (s->block[__builtin_ctz (b)], 0, SWBLOCK_PAGES * map->entry_bytes);
   }
-  map->reserved = true;
   return 0;
+}
+
+int
+swmeta_reserve (struct swmeta *map)
+{
+  int err = reserve_from (map, 0);
+
+  if (err)
+    prune (map, &map->root, map->height, false);
+  else
+    map->reserved = true;
+  return err;
+}
+
+/* As many levels as its shards need.  ENOMEM: some of them. */
+static int
+raise (struct swmeta *map)
+{
+  for (; is_too_low (map); map->height++) {
+    void *below = slot_load (&map->root);
+    struct swzone_piece *piece;
+    int err;
+
+    if (below == NULL)
+      continue;
+    err = swzone_get (map->zone, SWZONE_INNER, 1, &piece);
+    if (err)
+      return err;
+    memset ((void *) piece, 0, sizeof (struct inner));
+    atomic_store (&((struct inner *) piece)->slot[0], below);
+    atomic_store (&map->root, (void *) piece);
+  }
+  return 0;
+}
+
+/* Shards from first on have no entries, and lose the memory that they have. */
+static void
+cut_shards (struct swmeta *map, uint64_t first)
+{
+  uint64_t shard = swmeta_next_shard (map, first);
+
+  for (; shard != UINT64_MAX; shard = swmeta_next_shard (map, shard + 1)) {
+    slot_t *slot = shard_slot (map, shard);
+
+    shard_prune (map, slot, slot_load (slot), true);
+  }
+}
+
+int
+swmeta_resize (struct swmeta *map, pgno_t nr_pages)
+{
+  const pgno_t old_pages = map->nr_pages;
+  const uint64_t old_shards = map->nr_shards;
+  int err;
+
+  if (nr_pages > PAGES_MAX)
+    return EINVAL;
+  if (nr_pages < old_pages) {
+    cut_shards (map, (nr_pages + SHARD_PAGES - 1) / SHARD_PAGES);
+    set_pages (map, nr_pages);
+    return 0;
+  }
+  set_pages (map, nr_pages);
+  err = raise (map);
+  if (err == 0 && map->reserved) {
+    err = reserve_from (map, old_pages / SHARD_PAGES);
+    if (err)
+      cut_shards (map, old_shards);
+  }
+  if (err)
+    set_pages (map, old_pages);
+  return err;
 }
 
 pgno_t

@@ -97,6 +97,11 @@ extern void swmeta_destroy (struct swmeta *map);
  */
 extern int swmeta_reserve (struct swmeta *map);
 
+/* From now on it has so many pages; those that it loses have no entries.  A map
+ * that was reserved is so for all of them.  Alone on the map.  ENOMEM, EINVAL.
+ */
+extern int swmeta_resize (struct swmeta *map, pgno_t nr_pages);
+
 extern pgno_t swmeta_nr_pages (const struct swmeta *map);
 extern uint64_t swmeta_nr_entries (const struct swmeta *map); /* [atomic] */
 

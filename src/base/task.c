@@ -6,9 +6,12 @@
  *
  * A struct task of a table is the table's own and is never looked into.
  *
- * Stacks are small because nbdkit's memory is counted (nothing of ours goes
- * deep), and signals are blocked because they are the host's: a handler of
- * its must not run in a thread that it does not know.
+ * Stacks are small because nbdkit's memory is counted, and locked where that
+ * may be, whole stacks of these threads too.  256 KiB is much for them: the
+ * deepest way, a cycle that writes nodes before its cut (bufs_write), has
+ * frames of about 40 KiB; tests/test-armour.sh looks how much is ever touched.
+ * Signals are blocked because they are the host's: a handler of its must not
+ * run in a thread that it does not know.
  */
 
 #include <config.h>
@@ -120,6 +123,13 @@ task_join (struct task *t)
   assert (err == 0);
   (void) err;
   free (t);
+}
+
+bool
+task_is_me (const struct task *t)
+{
+  assert (task_table == NULL);
+  return pthread_equal (t->thread, pthread_self ());
 }
 
 void

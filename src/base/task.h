@@ -30,6 +30,9 @@ extern int task_start (const char *name, void (*fn) (void *arg), void *arg,
  */
 extern void task_join (struct task *t);
 
+/* Does the caller run in it?  Not for a simulator's tasks. */
+extern bool task_is_me (const struct task *t);
+
 /* A place where a simulator may let another task run: between two looks at
  * something that is atomic, say.  Does nothing otherwise.
  */

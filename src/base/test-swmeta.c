@@ -291,6 +291,69 @@ test_reserve (void **state)
   destroy (zone, map);
 }
 
+/* Entries stay where they are while the map gets higher and shorter. */
+static void
+test_resize (void **state)
+{
+  static const pgno_t sizes[] = { 513,           4,   512 * 512, 512 * 512 + 1,
+                                  512 * 512 * 3, 100, 4,         1 << 30,
+                                  1000 };
+  struct swzone *zone = new_zone ();
+  struct swmeta *map = new_map (zone, 4);
+
+  (void) state;
+  assert_int_equal (swmeta_resize (map, 5), 0);
+  map_blocks (map, 3, 1, 77);
+  for (unsigned i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+    pgno_t last = sizes[i] - 1;
+
+    assert_int_equal (swmeta_resize (map, sizes[i]), 0);
+    assert_int_equal (swmeta_nr_pages (map), sizes[i]);
+    assert_null (swmeta_check (map));
+    assert_lookup (map, 3, 1, swmeta_word (SWMETA_BLOCK, 77), 1);
+    if (last == 3)
+      continue;
+    assert_lookup (map, last, 2, 0, 1);
+    map_blocks (map, last, 1, i);
+    swmeta_free (map, last, 1, record, &got);
+    assert_got (0, last, i, 1);
+    assert_nr_got (1);
+  }
+  assert_int_equal (swmeta_resize (map, (UINT64_C (1) << 52) + 1), EINVAL);
+  destroy (zone, map);
+}
+
+/* What is reserved follows the size; what does not fit changes nothing. */
+static void
+test_resize_reserved (void **state)
+{
+  struct swzone *zone = new_zone ();
+  struct swmeta *map = new_map (zone, 100);
+  uint64_t small, reserved;
+
+  (void) state;
+  assert_int_equal (swmeta_reserve (map), 0);
+  small = swzone_bytes (zone);
+  map_blocks (map, 99, 1, 5);
+  assert_int_equal (swmeta_resize (map, 512 * 600), 0);
+  reserved = swzone_bytes (zone);
+  assert_true (reserved >= 512 * 600 * sizeof (struct swent));
+  map_blocks (map, 512 * 599, 512, 9);
+  swmeta_free (map, 512 * 599, 512, record, &got);
+  assert_nr_got (1);
+  assert_int_equal (swzone_bytes (zone), reserved);
+  assert_int_equal (
+      swmeta_resize (map, ZONE_BYTES / sizeof (struct swent) - 512 * 8),
+      ENOMEM);
+  assert_int_equal (swmeta_nr_pages (map), 512 * 600);
+  assert_null (swmeta_check (map));
+  assert_lookup (map, 99, 1, swmeta_word (SWMETA_BLOCK, 5), 1);
+  assert_int_equal (swmeta_resize (map, 100), 0);
+  assert_null (swmeta_check (map));
+  assert_true (swzone_bytes (zone) < small + 512 * 100 * 16);
+  destroy (zone, map);
+}
+
 /* Entries far apart in the largest map; what is between costs nothing. */
 static void
 test_next_shard (void **state)
@@ -418,6 +481,8 @@ main (void)
     cmocka_unit_test (test_holes),
     cmocka_unit_test (test_memory_goes_at_count_0),
     cmocka_unit_test (test_reserve),
+    cmocka_unit_test (test_resize),
+    cmocka_unit_test (test_resize_reserved),
     cmocka_unit_test (test_next_shard),
     cmocka_unit_test (test_move),
     cmocka_unit_test (test_entry_sizes),

@@ -98,6 +98,29 @@ test_several (void **state)
   assert_int_equal (count, NR_TASKS * NR_ROUNDS);
 }
 
+static struct task *me;
+static bool was_me;
+
+static void
+look_at_me (void *arg)
+{
+  (void) arg;
+  LOCK_SCOPE (&lock);
+  was_me = task_is_me (me);
+}
+
+static void
+test_is_me (void **state)
+{
+  (void) state;
+  lock_acquire (&lock);
+  assert_int_equal (task_start ("me", look_at_me, NULL, &me), 0);
+  assert_false (task_is_me (me));
+  lock_release (&lock);
+  task_join (me);
+  assert_true (was_me);
+}
+
 static void
 test_sleep (void **state)
 {
@@ -236,9 +259,9 @@ int
 main (void)
 {
   const struct CMUnitTest tests[] = {
-    cmocka_unit_test (test_thread),        cmocka_unit_test (test_several),
-    cmocka_unit_test (test_sleep),         cmocka_unit_test (test_table),
-    cmocka_unit_test (test_held_exchange),
+    cmocka_unit_test (test_thread), cmocka_unit_test (test_several),
+    cmocka_unit_test (test_is_me),  cmocka_unit_test (test_sleep),
+    cmocka_unit_test (test_table),  cmocka_unit_test (test_held_exchange),
   };
 
   lock_init (&lock, LOCK_LEAF, "lock");

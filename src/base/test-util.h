@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "test-alone.h"
+
 /* A number from the environment. */
 static inline uint64_t
 test_environment (const char *name, uint64_t otherwise)
@@ -39,16 +41,5 @@ test_random_below (uint64_t *state, uint64_t below)
   *state ^= *state << 17;
   return below == 0 ? 0 : (*state >> 11) % below;
 }
-
-/* Around a look at media that a store writes meanwhile, as a crash has it: the
- * thread sanitizer is not to see it.
- */
-#ifdef __SANITIZE_THREAD__
-extern void AnnotateIgnoreReadsBegin (const char *file, int line);
-extern void AnnotateIgnoreReadsEnd (const char *file, int line);
-#else
-#define AnnotateIgnoreReadsBegin(file, line) ((void) 0)
-#define AnnotateIgnoreReadsEnd(file, line)   ((void) 0)
-#endif
 
 #endif /* FARPAGE_TEST_UTIL_H */

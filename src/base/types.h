@@ -67,6 +67,13 @@ max_u64 (uint64_t a, uint64_t b)
   return a > b ? a : b;
 }
 
+/* Pages that so many bytes lie in. */
+static inline pgno_t
+bytes_to_pages (uint64_t bytes)
+{
+  return bytes / PAGE_BYTES + (bytes % PAGE_BYTES != 0);
+}
+
 /* Copy whole pages.  The size is kept from the compiler: one that knows it
  * makes a string instruction of the copy, at twice the time of the library's.
  */

@@ -53,8 +53,9 @@ struct head {
   uint64_t nr_buffers;
   char boot[BOOT_BYTES]; /* the kernel's text, no zero at the end */
   uint32_t spare1;
-  uint64_t epoch; /* of the open that made it, or one below */
-  uint8_t spare2[DISK_CRC_OFF - 60 - BOOT_BYTES];
+  uint64_t epoch;    /* of the open that made it, or one below */
+  uint64_t sequence; /* of the first superblock that names it; 0: none yet */
+  uint8_t spare2[DISK_CRC_OFF - 68 - BOOT_BYTES];
   uint32_t crc;
 };
 
@@ -189,6 +190,25 @@ file_publish (struct staging *sg)
   return 0;
 }
 
+/* One write: a process that is killed in it has done it, or not. */
+static int
+file_named (struct staging *sg, uint64_t sequence)
+{
+  struct file *f = file_of (sg);
+  struct head head;
+  int err = 0;
+
+  memcpy (&head, f->map, sizeof head);
+  head.sequence = sequence;
+  head.crc = crc32c (0, &head, DISK_CRC_OFF);
+  if (pwrite (f->fd, &head, sizeof head, 0) != (ssize_t) sizeof head)
+    err = EIO;
+  if (err)
+    log_write (LOG_ERROR, "staging: %s/%s: cannot be written", f->dir_name,
+               f->name);
+  return err;
+}
+
 static int
 file_new (const char *dir, const uint8_t uuid[DISK_UUID_BYTES],
           struct file **fp)
@@ -199,6 +219,7 @@ file_new (const char *dir, const uint8_t uuid[DISK_UUID_BYTES],
     return ENOMEM;
   f->dir = f->fd = -1;
   f->sg.publish = file_publish;
+  f->sg.named = file_named;
   f->sg.close = file_close;
   make_names (f, uuid);
   f->dir_name = strdup (dir);
@@ -429,8 +450,8 @@ file_open (const char *dir, const uint8_t uuid[DISK_UUID_BYTES], uint64_t id,
 }
 
 static int
-file_check_epoch (const char *dir, const uint8_t uuid[DISK_UUID_BYTES],
-                  uint64_t epoch)
+file_check_root (const char *dir, const uint8_t uuid[DISK_UUID_BYTES],
+                 uint64_t epoch, uint64_t sequence)
 {
   struct head head;
   struct file *f;
@@ -441,13 +462,14 @@ file_check_epoch (const char *dir, const uint8_t uuid[DISK_UUID_BYTES],
     return err;
   f->new_name[0] = 0;
   if (open_old (f) == 0 && read_head (f, uuid, &head) == NULL &&
-      head.epoch > epoch) {
+      (head.epoch > epoch || head.sequence > sequence)) {
     log_write (LOG_ERROR,
-               "staging: %s/%s: is of epoch %" PRIu64 ", and the root volume "
-               "of epoch %" PRIu64 ": an old copy of it? (name the right one; "
-               "if there is none any more remove the file, and what it has "
-               "is lost)",
-               dir, f->name, head.epoch, epoch);
+               "staging: %s/%s: is of epoch %" PRIu64 " and superblock %" PRIu64
+               ", and the root volume of epoch %" PRIu64 " and superblock "
+               "%" PRIu64 ": an old copy of it, or superblocks that are lost? "
+               "(name the right one; if there is none any more remove the "
+               "file, and what it has is lost)",
+               dir, f->name, head.epoch, head.sequence, epoch, sequence);
     err = ESTALE;
   }
   file_close (&f->sg, false);
@@ -459,7 +481,7 @@ file_check_epoch (const char *dir, const uint8_t uuid[DISK_UUID_BYTES],
 static const struct staging_ops files = {
   .create = file_create,
   .open = file_open,
-  .check_epoch = file_check_epoch,
+  .check_root = file_check_root,
 };
 
 void
@@ -469,10 +491,11 @@ staging_set (const struct staging_ops *ops)
 }
 
 int
-staging_check_epoch (const char *dir, const uint8_t uuid[DISK_UUID_BYTES],
-                     uint64_t epoch)
+staging_check_root (const char *dir, const uint8_t uuid[DISK_UUID_BYTES],
+                    uint64_t epoch, uint64_t sequence)
 {
-  return (current != NULL ? current : &files)->check_epoch (dir, uuid, epoch);
+  return (current != NULL ? current : &files)
+      ->check_root (dir, uuid, epoch, sequence);
 }
 
 int
@@ -510,6 +533,12 @@ int
 staging_publish (struct staging *sg)
 {
   return sg->publish (sg);
+}
+
+int
+staging_named (struct staging *sg, uint64_t sequence)
+{
+  return sg->named (sg, sequence);
 }
 
 void

@@ -28,13 +28,14 @@ struct staging_config {
   uint64_t epoch; /* that the root will have at least when it is published */
 };
 
-/* Where the memory comes from implements the two calls; see staging_set (). */
+/* Where the memory comes from implements the calls; see staging_set (). */
 struct staging {
   uint64_t id;          /* not 0 */
   uint64_t nr_buffers;  /* [const] */
   uint8_t *memory;      /* [const] nr_buffers pages */
   struct buf_tag *tags; /* [const] nr_buffers */
   int (*publish) (struct staging *sg);
+  int (*named) (struct staging *sg, uint64_t sequence);
   void (*close) (struct staging *sg, bool remove);
 };
 
@@ -49,6 +50,10 @@ extern struct buf_tag *staging_tags (struct staging *sg);
 extern uint64_t staging_id (const struct staging *sg);
 /* It takes the place of the older one. */
 extern int staging_publish (struct staging *sg);
+/* The root's superblocks with this sequence and later ones name it, durably:
+ * from now on no older one serves.  Before anything is replied.  EIO, told.
+ */
+extern int staging_named (struct staging *sg, uint64_t sequence);
 /* remove: nothing in it is needed (a clean close).  One that was created and
  * never published goes in any case.  NULL is fine.
  */
@@ -62,12 +67,13 @@ extern int staging_open (const char *dir, const uint8_t uuid[DISK_UUID_BYTES],
                          uint64_t id, struct staging **sgp);
 
 /* ESTALE, told in the log: there is a file of this store and this boot which
- * was made by an open with a later epoch than this, so that the superblock
- * with this one is an old copy's.  Else 0.  Blocks: yes.
+ * was made by an open with a later epoch than this, or is named by superblocks
+ * from a later sequence on, so that the superblock with these two is an old
+ * copy's, or later ones are lost.  Else 0.  Blocks: yes.
  */
-extern int staging_check_epoch (const char *dir,
-                                const uint8_t uuid[DISK_UUID_BYTES],
-                                uint64_t epoch);
+extern int staging_check_root (const char *dir,
+                               const uint8_t uuid[DISK_UUID_BYTES],
+                               uint64_t epoch, uint64_t sequence);
 
 /* For each buffer that has a tag, until fn returns an error, which is
  * returned.  They come in no order, log blocks as they were left, maybe
@@ -85,8 +91,8 @@ struct staging_ops {
   int (*create) (const struct staging_config *config, struct staging **sgp);
   int (*open) (const char *dir, const uint8_t uuid[DISK_UUID_BYTES],
                uint64_t id, struct staging **sgp);
-  int (*check_epoch) (const char *dir, const uint8_t uuid[DISK_UUID_BYTES],
-                      uint64_t epoch);
+  int (*check_root) (const char *dir, const uint8_t uuid[DISK_UUID_BYTES],
+                     uint64_t epoch, uint64_t sequence);
 };
 extern void staging_set (const struct staging_ops *ops);
 

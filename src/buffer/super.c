@@ -415,7 +415,8 @@ read_one (struct volume *v, struct disk_super *best, bool *readonly,
   if ((best->ro_compat & ~RO_COMPAT_KNOWN) != 0) {
     log_write (LOG_WARNING,
                "%s: has features (0x%" PRIx64 ") that this farpage does not "
-               "know: it can be read, and not written (use a newer one)",
+               "know: it can be read, and not written (start it with "
+               "readonly=yes, or use a newer one)",
                v->name, best->ro_compat & ~RO_COMPAT_KNOWN);
     *readonly = true;
   }

@@ -36,7 +36,10 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
 struct supers {
   struct volume *const *volumes; /* by their number in the store */
   unsigned nr_volumes;
-  bool readonly; /* unknown features: nothing may be written (EROFS) */
+  /* Unknown features: nothing may be written (EROFS).  Who has overlays in
+   * memory may take it back.
+   */
+  bool readonly;
   /* Of the root's slots as they were read, for each NULL or what is wrong.  A
    * newer one than root may have been lost only if one of them is not NULL,
    * or if its write never reached the medium.

@@ -216,25 +216,32 @@ test_epoch (void **state)
 {
   struct staging_config config = { .dir = dir, .nr_buffers = NR, .epoch = 7 };
   const uint8_t other[DISK_UUID_BYTES] = { 1 };
-  struct staging *sg;
+  struct staging *sg, *old;
 
   UNUSED (state);
   NEEDS_MEMORY;
-  assert_int_equal (staging_check_epoch (dir, uuid, 1), 0);
+  assert_int_equal (staging_check_root (dir, uuid, 1, 9), 0);
   memcpy (config.uuid, uuid, sizeof uuid);
   assert_int_equal (staging_create (&config, &sg), 0);
-  assert_int_equal (staging_check_epoch (dir, uuid, 1), 0);
+  assert_int_equal (staging_check_root (dir, uuid, 1, 9), 0);
   assert_int_equal (staging_publish (sg), 0);
-  assert_int_equal (staging_check_epoch (dir, uuid, 7), 0);
-  assert_int_equal (staging_check_epoch (dir, uuid, 8), 0);
-  assert_int_equal (staging_check_epoch (dir, other, 6), 0);
-  assert_int_equal (staging_check_epoch (dir, uuid, 6), ESTALE);
-  assert_int_equal (test_log_has ("is of epoch 7, and the root volume of epoch "
-                                  "6: an old copy of it?"),
+  assert_int_equal (staging_check_root (dir, uuid, 7, 9), 0);
+  assert_int_equal (staging_check_root (dir, uuid, 8, 9), 0);
+  assert_int_equal (staging_check_root (dir, other, 6, 9), 0);
+  assert_int_equal (staging_check_root (dir, uuid, 6, 9), ESTALE);
+  assert_int_equal (test_log_has ("is of epoch 7 and superblock 0, and the "
+                                  "root volume of epoch 6 and superblock 9: an "
+                                  "old copy of it"),
                     1);
+  assert_int_equal (staging_named (sg, 10), 0);
+  assert_int_equal (staging_check_root (dir, uuid, 7, 9), ESTALE);
+  assert_int_equal (staging_check_root (dir, uuid, 7, 10), 0);
+  assert_int_equal (staging_check_root (dir, other, 7, 9), 0);
+  assert_int_equal (staging_open (dir, uuid, staging_id (sg), &old), 0);
+  staging_close (old, false);
   assert_true (exists (FILE_NAME));
   staging_close (sg, true);
-  assert_int_equal (staging_check_epoch (dir, uuid, 6), 0);
+  assert_int_equal (staging_check_root (dir, uuid, 6, 9), 0);
 }
 
 /* One that died before it published has left a file in the way. */
@@ -444,10 +451,11 @@ fake_open (const char *path, const uint8_t u[DISK_UUID_BYTES], uint64_t id,
 }
 
 static int
-fake_check_epoch (const char *path, const uint8_t u[DISK_UUID_BYTES],
-                  uint64_t epoch)
+fake_check_root (const char *path, const uint8_t u[DISK_UUID_BYTES],
+                 uint64_t epoch, uint64_t sequence)
 {
   UNUSED (path);
+  UNUSED (sequence);
   UNUSED (u);
   return epoch < 5 ? ESTALE : 0;
 }
@@ -456,7 +464,7 @@ static void
 test_set (void **state)
 {
   static const struct staging_ops ops = { fake_create, fake_open,
-                                          fake_check_epoch };
+                                          fake_check_root };
   struct staging_config config = { .dir = dir, .nr_buffers = NR };
   struct staging *sg;
 
@@ -465,10 +473,10 @@ test_set (void **state)
   assert_int_equal (staging_create (&config, &sg), 0);
   assert_int_equal (staging_id (sg), 77);
   assert_int_equal (staging_open (dir, uuid, 77, &sg), ESTALE);
-  assert_int_equal (staging_check_epoch (dir, uuid, 4), ESTALE);
+  assert_int_equal (staging_check_root (dir, uuid, 4, 9), ESTALE);
   staging_set (NULL);
   assert_int_equal (staging_open (dir, uuid, 77, &sg), ENOENT);
-  assert_int_equal (staging_check_epoch (dir, uuid, 4), 0);
+  assert_int_equal (staging_check_root (dir, uuid, 4, 9), 0);
 }
 
 int

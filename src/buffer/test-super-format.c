@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* What format makes: sizes, ring, free maps bit by bit, and that it can end
  * anywhere and leave the old store, none, or a good one.
+ *
+ * One thread does it all: the thread sanitizer does not follow.
  */
 
 #include <config.h>
 
+#include "test-alone.h"
 #include "test-super.h"
 
 #define GIB (1024 * MIB)
@@ -461,7 +464,11 @@ main (void)
     TEST (test_over_garbage), TEST (test_twice),       TEST (test_interrupted),
     TEST (test_progress),
   };
+  int nr_failed;
 
-  return cmocka_run_group_tests_name ("super-format", tests, test_begin,
-                                      test_end);
+  test_alone_begin ();
+  nr_failed =
+      cmocka_run_group_tests_name ("super-format", tests, test_begin, test_end);
+  test_alone_end ();
+  return nr_failed;
 }

@@ -235,7 +235,9 @@ test_redo (void **state)
   test_log_forget ();
   assert_int_equal (redo (&t, DISK_REC_NODE, 0, 5, blk[0]), EIO);
   assert_int_equal (redo (&t, DISK_REC_NODE, 1, 0, blk[0]), EIO);
-  assert_int_equal (redo (&t, DISK_REC_NODE, 3, 0, blk[0]), EIO);
+  assert_int_equal (redo (&t, DISK_REC_NODE, 4, 0, blk[0]), EIO);
+  assert_int_equal (redo (&t, DISK_REC_NODE, 3, 1, blk[0]), EIO);
+  assert_int_equal (redo (&t, DISK_REC_NODE, 3, 0, UINT64_MAX), EIO);
   assert_int_equal (redo (&t, DISK_REC_NODE, UINT32_MAX, 0, blk[0]), EIO);
   assert_int_equal (redo (&t, DISK_REC_NODE, 2, 1, blk[0]), EIO);
   assert_int_equal (redo (&t, DISK_REC_UNNODE, 0, LEAVES, blk[0]), EIO);
@@ -262,6 +264,68 @@ test_redo (void **state)
   assert_int_equal (redo (&t, DISK_REC_UNNODE, 1, 0, blk[1]), 0);
   meta_check (&t.m, NULL);
   rig_destroy (&t);
+}
+
+static void
+raise_to (struct rig *t, unsigned height)
+{
+  uint64_t blks[TREE_HEIGHT_MAX];
+  unsigned nr = height - t->tree.height;
+  struct change ch;
+
+  meta_begin (&t->m, NR_CHANGE, &ch);
+  for (unsigned i = 0; i < nr; i++)
+    blks[i] = meta_take_one (&t->m);
+  assert_int_equal (tree_raise (&t->tree, &ch, height, blks), 0);
+  for (unsigned i = 0; i < nr; i++)
+    meta_note (&t->m, blks[i], true);
+  change_end (t->m.fl, &ch);
+  assert_int_equal (t->tree.height, height);
+}
+
+/* More levels: what is there stays, and there is room for more; the log says
+ * so by its records alone, however high the tree was at the cut.
+ */
+static void
+test_raise (void **state)
+{
+  const uint64_t far = (1u << 21) - 1;
+  struct rig t;
+
+  UNUSED (state);
+  for (unsigned cuts = 0; cuts < 4; cuts++) {
+    rig_create (&t, 0);
+    if (cuts & 1) {
+      assert_int_equal (set_leaf (&t, 0, 1), 1);
+      assert_int_equal (flush_run_cycle (t.m.fl), 0);
+    }
+    raise_to (&t, 2);
+    assert_int_equal (next_leaf (&t, 0), 0);
+    assert_int_equal (next_leaf (&t, 1), cuts & 1 ? UINT64_MAX : 1);
+    raise_to (&t, 3);
+    assert_int_equal (atomic_load (&t.tree.nr_nodes), 3 + (cuts & 1));
+    if (cuts & 2) {
+      assert_int_equal (flush_run_cycle (t.m.fl), 0);
+      assert_int_equal (flush_run_cycle (t.m.fl), 0);
+      t.height = 3;
+    }
+    assert_int_equal (set_leaf (&t, far, 1), 3);
+    assert_int_equal (get_leaf (&t, 0), cuts & 1);
+    meta_check (&t.m, NULL);
+    assert_int_equal (flush_commit (t.m.fl, flush_tail (t.m.fl)), 0);
+    rig_crash (&t);
+    assert_int_equal (t.tree.height, 3);
+    meta_check (&t.m, NULL);
+    assert_int_equal (get_leaf (&t, 0), cuts & 1);
+    assert_int_equal (get_leaf (&t, far), 1);
+    clear_leaf (&t, far);
+    if (cuts & 1)
+      clear_leaf (&t, 0);
+    t.height = 3;
+    rig_reopen (&t);
+    meta_check (&t.m, NULL);
+    rig_destroy (&t);
+  }
 }
 
 /* Inner nodes with nothing below are found, and taken away. */
@@ -295,7 +359,8 @@ main (void)
   const struct CMUnitTest tests[] = {
     cmocka_unit_test (test_height),       cmocka_unit_test (test_ends),
     cmocka_unit_test (test_once_a_cycle), cmocka_unit_test (test_random_leaves),
-    cmocka_unit_test (test_redo),         cmocka_unit_test (test_prune),
+    cmocka_unit_test (test_redo),         cmocka_unit_test (test_raise),
+    cmocka_unit_test (test_prune),
   };
 
   return cmocka_run_group_tests (tests, test_begin, test_end);

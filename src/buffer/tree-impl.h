@@ -95,6 +95,9 @@ extern struct buf *tree_node_new (struct tree *t, unsigned level, uint64_t leaf,
 extern void tree_node_enter (struct tree *t, struct change *ch,
                              const struct path *p, struct buf *b);
 
+/* Or it goes above the root, and is done.  Lock: needs the tree's. */
+extern void tree_node_raise (struct tree *t, struct change *ch, struct buf *b);
+
 /* Node b, which is empty, leaves the tree, and what is above it and becomes
  * empty by that.  They need not be begun: the medium keeps them as they are
  * there.  Lock: needs the tree's.

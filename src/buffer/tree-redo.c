@@ -14,22 +14,54 @@
 
 #include <errno.h>
 
+/* The node of a record NODE, in no tree yet. */
+static int
+new_node (struct tree *t, const struct disk_rec *rec, struct buf **bp)
+{
+  if (!bufs_has_block (t->bs, rec->word))
+    return tree_trouble (t, rec->nr, rec->pgno, rec->word,
+                         "a record in the log leads out of the volume");
+  *bp = tree_node_new (t, rec->nr, rec->pgno << shift_of (rec->nr), rec->word);
+  return *bp != NULL ? 0 : EIO;
+}
+
+/* Is it of a node above the root?  Only maps get such. */
+static bool
+raises (const struct tree *t, const struct disk_rec *rec)
+{
+  return rec->type == DISK_REC_NODE && t->leaf_type == DISK_NODE_MAP &&
+         rec->nr == t->height + 1 && rec->nr <= TREE_HEIGHT_MAX &&
+         rec->pgno == 0;
+}
+
+/* Lock: needs the tree's. */
+static int
+redo_raise (struct tree *t, struct change *ch, const struct disk_rec *rec)
+{
+  struct buf *b;
+  int err = new_node (t, rec, &b);
+
+  if (err)
+    return err;
+  tree_node_raise (t, ch, b);
+  buf_put (t->bs, b);
+  return 0;
+}
+
 /* A record NODE, for a node that is not there.  Lock: needs the tree's. */
 static int
 redo_node (struct tree *t, struct change *ch, const struct disk_rec *rec,
            const struct path *p)
 {
   struct buf *b;
+  int err;
 
-  if (!bufs_has_block (t->bs, rec->word))
-    return tree_trouble (t, rec->nr, rec->pgno, rec->word,
-                         "a record in the log leads out of the volume");
   if (p->low > rec->nr + 1)
     return tree_trouble (t, rec->nr, rec->pgno, rec->word,
                          "the log has no record of the node above it");
-  b = tree_node_new (t, rec->nr, rec->pgno << shift_of (rec->nr), rec->word);
-  if (b == NULL)
-    return EIO;
+  err = new_node (t, rec, &b);
+  if (err)
+    return err;
   tree_node_enter (t, ch, p, b);
   buf_done (t->fl, b);
   buf_put (t->bs, b);
@@ -62,10 +94,16 @@ tree_redo (struct tree *t, struct change *ch, const struct disk_rec *rec,
   struct path p;
   int err;
 
+  LOCK_SCOPE (&t->lock);
+  if (raises (t, rec)) {
+    err = redo_raise (t, ch, rec);
+    if (err == 0)
+      used (arg, rec->word);
+    return err;
+  }
   if (!in_tree (t, rec->nr, rec->pgno))
     return tree_trouble (t, rec->nr, rec->pgno, rec->word,
                          "a record in the log names a node that cannot be");
-  LOCK_SCOPE (&t->lock);
   err = tree_path_get (t, rec->nr, rec->pgno << shift_of (rec->nr), &p);
   if (err)
     return err;

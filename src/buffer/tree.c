@@ -14,8 +14,8 @@
  *     more on the way to that leaf is read in the same change.
  * I3. nr_used of an inner node is the number of its pointers.
  * I4. An inner node has at least one pointer, but for those that recovery made
- *     for a record NODE whose leaf's record did not get into the log
- *     (tree_prune).
+ *     for a record NODE whose leaf's record did not get into the log, and those
+ *     that an empty tree got by tree_raise () (tree_prune).
  * I5. What can fail (loading) comes before anything is changed.
  *
  * Nothing that was read is believed: buf checks that a pointer leads into a
@@ -26,8 +26,8 @@
  * nodes are read too: they are few, and mostly in memory.  It is not held while
  * a leaf is read: its pointer changes only under the leaf's lock.
  *
- * Deliberately not done: trees do not grow or shrink in height; inner nodes are
- * not kept for later when they become empty.
+ * Deliberately not done: trees do not lose levels; inner nodes are not kept for
+ * later when they become empty.
  */
 
 #include <config.h>
@@ -234,6 +234,19 @@ tree_node_enter (struct tree *t, struct change *ch, const struct path *p,
   pointer_set (t, ch, p, b->id.level, leaf_of (b),
                (struct disk_pointer){ b->blk, flush_cycle (t->fl) });
   atomic_fetch_add (&t->nr_nodes, 1);
+}
+
+void
+tree_node_raise (struct tree *t, struct change *ch, struct buf *b)
+{
+  const struct disk_pointer below = t->root;
+
+  assert (b->id.level == t->height + 1 && b->id.index == 0);
+  t->height = b->id.level;
+  tree_node_enter (t, ch, NULL, b);
+  children_of (b)[0] = below;
+  node_of (b)->nr_used = count_children (b);
+  buf_done (t->fl, b);
 }
 
 void
@@ -466,6 +479,28 @@ tree_unmake (struct tree *t, struct change *ch, struct buf *leaf,
   }
   buf_put (t->bs, leaf);
   return err;
+}
+
+int
+tree_raise (struct tree *t, struct change *ch, unsigned height,
+            const uint64_t *blks)
+{
+  struct buf *node[TREE_HEIGHT_MAX];
+  unsigned nr = height - t->height, n = 0;
+
+  assert (t->height <= height && height <= TREE_HEIGHT_MAX);
+  LOCK_SCOPE (&t->lock);
+  while (n < nr &&
+         (node[n] = tree_node_new (t, t->height + 1 + n, 0, blks[n])) != NULL)
+    n++;
+  for (unsigned i = 0; i < n; i++) {
+    if (n == nr)
+      tree_node_raise (t, ch, node[i]);
+    else
+      buf_meta_drop (t->bs, node[i]);
+    buf_put (t->bs, node[i]);
+  }
+  return n == nr ? 0 : EIO;
 }
 
 /* From the root down to the first leaf from *index on.  *found false: it is

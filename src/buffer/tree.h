@@ -9,6 +9,14 @@
  * from a good one: when a node changes for the first time in a cycle, so do
  * all above it, and at last the root pointer (on_root).
  *
+ * A tree of maps can get more levels, never less.  A new one is a node with
+ * index 0 above the root, which becomes its child 0:
+ *
+ *   root --> old            root --> new (level + 1) --> child 0: old
+ *
+ * It is made though there be no old root: so the records of the log say, one
+ * by one and whatever has become of the leaves, how high the tree is.
+ *
  * Locks: inner nodes and the root pointer are the tree's (tree.lock, rank
  * LOCK_TREE); a leaf's content is guarded by its caller's lock.
  */
@@ -24,7 +32,7 @@ struct tree {
   struct bufs *bs;
   struct flush *fl;
   uint64_t id;                   /* [const] */
-  unsigned height;               /* [const] levels above the leaves */
+  unsigned height;               /* levels above the leaves: tree_raise () */
   enum disk_node_type leaf_type; /* [const] */
   lock_t lock;
   struct disk_pointer root; /* [lock] */
@@ -95,6 +103,13 @@ extern int tree_unmake (struct tree *t, struct change *ch, struct buf *leaf,
 extern int tree_prune (struct tree *t, struct change *ch, uint64_t index,
                        void (*gone) (void *arg, uint64_t blk), void *arg_gone);
 
+/* The tree gets nodes above its root until it has so many levels, in these
+ * blocks, one a level.  Appends records.  EIO: nothing has changed.  Lock: none
+ * held; nobody else is on the tree; in a change.
+ */
+extern int tree_raise (struct tree *t, struct change *ch, unsigned height,
+                       const uint64_t *blks);
+
 /* The first leaf that is there at or after index; UINT64_MAX if none.  One that
  * is not there is told of, too, if it is the first below an empty inner node
  * (tree_prune).  EIO.  Blocks: may read inner nodes.
@@ -102,8 +117,8 @@ extern int tree_prune (struct tree *t, struct change *ch, uint64_t index,
 extern int tree_next (struct tree *t, uint64_t index, uint64_t *next);
 
 /* Redo: a record NODE or UNNODE of this tree.  A node that is there already,
- * or is gone or not empty, stays as it is.  used, gone: told the blocks.  EIO,
- * too, if the record cannot be right.
+ * or is gone or not empty, stays as it is; one above the root raises a map.
+ * used, gone: told the blocks.  EIO, too, if the record cannot be right.
  */
 extern int tree_redo (struct tree *t, struct change *ch,
                       const struct disk_rec *rec,

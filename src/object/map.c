@@ -75,6 +75,22 @@ memory_next_shard (void *map, uint64_t shard)
   return swmeta_next_shard (map, shard);
 }
 
+static uint64_t
+memory_nodes_left (void *map, pgno_t nr_pages, unsigned *nr_levels)
+{
+  (void) map;
+  (void) nr_pages;
+  *nr_levels = 0;
+  return 0;
+}
+
+static int
+memory_resize (void *map, struct map_change *mc, pgno_t nr_pages)
+{
+  (void) mc;
+  return swmeta_resize (map, nr_pages);
+}
+
 static void
 memory_destroy (void *map)
 {
@@ -90,6 +106,8 @@ const struct map_ops map_memory_ops = {
   .free = memory_free,
   .pop = memory_pop,
   .next_shard = memory_next_shard,
+  .nodes_left = memory_nodes_left,
+  .resize = memory_resize,
   .destroy = memory_destroy,
 };
 

@@ -63,6 +63,18 @@ struct map_ops {
    */
   uint64_t (*next_shard) (void *map, uint64_t shard);
 
+  /* How many nodes it may still come to need if it has so many pages;
+   * *nr_levels of them must be in mc->blks for resize to that size.  Exact if
+   * nobody else is on the map.
+   */
+  uint64_t (*nodes_left) (void *map, pgno_t nr_pages, unsigned *nr_levels);
+
+  /* It has so many pages from now on; those that it loses have no entries.
+   * Errors: nothing has changed.  Lock: none held; nobody else is on the map.
+   * Blocks: yes.
+   */
+  int (*resize) (void *map, struct map_change *mc, pgno_t nr_pages);
+
   /* Frees the map's memory; its entries are gone already. */
   void (*destroy) (void *map);
 };

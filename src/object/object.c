@@ -10,7 +10,8 @@
  *     way, empties the map, though requests are still under way.
  * I2. charges = nr_pages and nr_node_charges if reserved, else nr_mapped +
  *     nr_zero; a dead object has none of pages once it is dropped.  Nodes of
- *     its map have one each, which is theirs (parked.h).
+ *     its map have one each, which is theirs (parked.h).  nr_pages are those of
+ *     its size, and of its tail if it has one (resize.c).
  * I3. nr_mapped and nr_zero change inside the bracket of the change that they
  *     count, so at a cut they are what the map is.
  */
@@ -39,12 +40,36 @@ nr_locks (pgno_t nr_pages)
   return nr;
 }
 
+/* A reserved object's promises: its pages and its tail's, and *nr_nodes that
+ * its durable map may still need.  Of one with a tail some nodes' promises may
+ * have gone to others, and the tail's come back soon (resize.c, I2).
+ */
+static int
+charge (const struct object_config *config, pgno_t nr_pages, uint64_t *nr_nodes)
+{
+  uint64_t deadline_ns = env_now_ns () + CHARGE_WAIT_NS;
+  unsigned nr_levels;
+  int err;
+
+  *nr_nodes = 0;
+  if (!config->reserved)
+    return 0;
+  if (config->map != NULL)
+    *nr_nodes = config->ops->nodes_left (
+        config->map, bytes_to_pages (config->size_bytes), &nr_levels);
+  err = space_charge_wait (config->space, nr_pages + *nr_nodes, deadline_ns);
+  if (err != ENOSPC || config->old_bytes == 0)
+    return err;
+  *nr_nodes = 0;
+  return space_charge_wait (config->space, nr_pages, deadline_ns);
+}
+
 int
 object_create (const struct object_config *config, struct object **op)
 {
-  pgno_t nr_pages = ((config->size_bytes - 1) >> PAGE_SHIFT) + 1;
-  uint64_t nr_charges =
-      config->reserved ? nr_pages + config->nr_nodes_reserved : 0;
+  pgno_t nr_pages =
+      bytes_to_pages (max_u64 (config->size_bytes, config->old_bytes));
+  uint64_t nr_nodes;
   unsigned nr_shards = nr_locks (nr_pages);
   size_t bytes = sizeof (struct object) + nr_shards * sizeof (struct shard);
   struct object *o;
@@ -52,8 +77,7 @@ object_create (const struct object_config *config, struct object **op)
 
   assert ((config->fl == NULL) == (config->map == NULL));
   assert (config->size_bytes > 0);
-  err = space_charge_wait (config->space, nr_charges,
-                           env_now_ns () + CHARGE_WAIT_NS);
+  err = charge (config, nr_pages, &nr_nodes);
   if (err)
     return err;
   o = aligned_alloc (64, bytes);
@@ -70,8 +94,9 @@ object_create (const struct object_config *config, struct object **op)
   }
   if (err)
     goto fail;
-  o->size_bytes = config->size_bytes;
-  o->nr_pages = nr_pages;
+  atomic_init (&o->size_bytes, config->size_bytes);
+  atomic_init (&o->nr_pages, nr_pages);
+  o->cut = config->old_bytes != 0;
   o->reserved = config->reserved;
   o->space = config->space;
   o->pool = config->pool;
@@ -85,8 +110,7 @@ object_create (const struct object_config *config, struct object **op)
   o->strict = config->strict;
   atomic_init (&o->nr_mapped, config->nr_mapped);
   atomic_init (&o->nr_zero, config->nr_zero);
-  atomic_init (&o->nr_node_charges,
-               config->reserved ? config->nr_nodes_reserved : 0);
+  atomic_init (&o->nr_node_charges, nr_nodes);
   env_random (&o->hint, sizeof o->hint);
   for (unsigned i = 0; i < nr_shards; i++)
     lock_init (&o->shards[i].lock, LOCK_SHARD, "shard");
@@ -96,7 +120,8 @@ object_create (const struct object_config *config, struct object **op)
 fail:
   free (o);
 uncharge:
-  space_uncharge (config->space, nr_charges);
+  if (config->reserved)
+    space_uncharge (config->space, nr_pages + nr_nodes);
   return err;
 }
 
@@ -113,12 +138,12 @@ object_is_dead (const struct object *o)
   return atomic_load (&o->dead);
 }
 
-/* One shard of a dead object. */
+/* The pages of one shard, from this one on. */
 static int
-drop_shard (struct object *o, uint64_t shard)
+drop_shard (struct object *o, pgno_t first)
 {
-  pgno_t first = shard * SHARD_PAGES;
-  uint64_t nr = min_u64 (SHARD_PAGES, o->nr_pages - first);
+  uint64_t nr =
+      min_u64 (SHARD_PAGES - first % SHARD_PAGES, o->nr_pages - first);
   struct map_change mc = { .nr_blks = 0 };
   struct freed freed;
   int err;
@@ -135,16 +160,21 @@ drop_shard (struct object *o, uint64_t shard)
   return err;
 }
 
-static int
-drop_shards (struct object *o)
+int
+object_drop_from (struct object *o, pgno_t pgno)
 {
   int err = 0;
 
-  for (uint64_t nr = 0; err == 0; nr++) {
+  for (uint64_t nr = pgno / SHARD_PAGES; err == 0; nr++) {
+    pgno_t first;
+
     nr = o->ops->next_shard (o->map, nr);
     if (nr == UINT64_MAX)
       break;
-    err = atomic_load (&o->drop_stop) ? EINTR : drop_shard (o, nr);
+    first = max_u64 (pgno, nr * SHARD_PAGES);
+    if (first >= o->nr_pages)
+      break;
+    err = atomic_load (&o->drop_stop) ? EINTR : drop_shard (o, first);
   }
   return err;
 }
@@ -170,7 +200,7 @@ object_drop (struct object *o)
   if (o->dropped)
     return 0;
   space_drop_begin (o->space);
-  err = drop_shards (o);
+  err = object_drop_from (o, 0);
   if (err == 0) {
     if (o->reserved)
       space_uncharge (o->space, o->nr_pages);

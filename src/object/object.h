@@ -21,6 +21,8 @@ struct object;
 
 struct object_config {
   uint64_t size_bytes; /* 1 or more; the last page may be partial */
+  uint64_t old_bytes;  /* 0; or what is behind size_bytes is there up to here,
+                        * and to be freed: object_free_tail () */
   bool reserved;       /* every page is charged now, until the object ends */
   bool prepared;       /* all memory of its map is made now */
   struct space *space;
@@ -40,8 +42,6 @@ struct object_config {
   void *map;
   uint64_t nr_mapped, nr_zero; /* what is in it, charged already unless the
                                 * object is reserved */
-  uint64_t nr_nodes_reserved;  /* charges for nodes that it may still need, if
-                                * the object is reserved */
   bool staged;                 /* what is in buffers outlives the process */
   bool strict; /* each reply waits until its change is durable */
 };
@@ -66,6 +66,40 @@ extern bool object_is_dead (const struct object *o);
 extern int object_drop (struct object *o);
 /* Who is dropping o is to stop soon, with EINTR. */
 extern void object_drop_stop (struct object *o);
+
+/* ---- another size (resize.c) ---- */
+
+/* A larger size: first what it takes is had, then, when no request is under way
+ * and none can come, the object grows, and what is left is given back.
+ */
+struct growth {
+  uint64_t size_bytes;
+  uint64_t nr_charges; /* had */
+  struct map_change mc;
+};
+/* ENOSPC.  Nothing to end after an error.  Blocks: yes. */
+extern int object_grow_begin (struct object *o, uint64_t size_bytes,
+                              struct growth *g);
+/* EIO, ENOMEM: it is as it was.  Lock: none held; nobody else is on o.  Blocks:
+ * for room in the log, and to touch memory of a prepared map.
+ */
+extern int object_grow (struct object *o, struct growth *g);
+extern void object_grow_end (struct object *o, struct growth *g);
+
+/* A smaller one: what lies behind its end is there still, and nobody's.  Nobody
+ * uses o.
+ */
+extern void object_cut (struct object *o, uint64_t size_bytes);
+/* Free that, a shard at a time, as object_drop () does, and with the same
+ * errors.  Requests may be under way.  Then, when none is and none can come,
+ * object_end_cut () zeroes the rest of the last page, and the caller gives so
+ * many charges back when no crash brings the tail back.  EIO; ENOSPC: promises
+ * of nodes are not all there yet.
+ */
+extern int object_free_tail (struct object *o);
+extern int object_end_cut (struct object *o, uint64_t *nr_charges);
+/* Has it been cut, and not ended? */
+extern bool object_is_cut (const struct object *o);
 
 /* Batches for an object that was made before there were any; nobody uses it
  * yet.

@@ -107,9 +107,8 @@ objmeta_gather (struct gather *g, pgno_t pgno, uint64_t word)
 
 /* ---- changing ---- */
 
-/* The first nr blocks of mc are nodes of the tree now. */
-static void
-use_blks (struct objmeta *m, struct map_change *mc, unsigned nr)
+void
+objmeta_use_blks (struct objmeta *m, struct map_change *mc, unsigned nr)
 {
   for (unsigned i = 0; i < nr; i++)
     freemap_note (m->fm, &(struct space_run){ mc->blks[i], 1 }, true);
@@ -143,7 +142,7 @@ begin_build (struct objmeta *m, struct map_change *mc, struct part *part,
       err = tree_make (&m->tree, &mc->change, part[i].pgno / DISK_MAP_PAGES,
                        mc->blks, &nr_used, &part[i].leaf);
       if (err == 0)
-        use_blks (m, mc, nr_used);
+        objmeta_use_blks (m, mc, nr_used);
     }
   return err;
 }
@@ -250,6 +249,13 @@ is_empty_leaf (const struct part *part)
   return part->leaf != NULL && node_of_leaf (part->leaf)->nr_used == 0;
 }
 
+/* Does its leaf stay though it be empty? */
+static inline bool
+is_kept (const struct objmeta *m, const struct part *part)
+{
+  return part->pgno - part->first < atomic_load (&m->kept_pages);
+}
+
 /* Step 2 of removing. */
 static int
 begin_free (struct objmeta *m, struct change *ch, struct part *part, unsigned n)
@@ -282,11 +288,9 @@ unmake_empty (struct objmeta *m, struct change *ch, struct part *part,
 {
   bool any = false;
 
-  if (atomic_load (&m->keeps_nodes))
-    return;
   for (unsigned i = 0; i < n; i++) {
-    any = any || part[i].leaf != NULL;
-    if (!is_empty_leaf (&part[i]))
+    any = any || part[i].leaf != NULL || is_kept (m, &part[i]);
+    if (!is_empty_leaf (&part[i]) || is_kept (m, &part[i]))
       continue;
     (void) tree_unmake (&m->tree, ch, part[i].leaf, node_gone, m);
     part[i].leaf = NULL;

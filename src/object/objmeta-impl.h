@@ -12,11 +12,14 @@ _Static_assert(SHARD_LEAVES == 2, "a change has two parts");
 
 struct objmeta {
   struct tree tree;
-  struct freemap *fm;      /* [const] */
-  struct parked *pk;       /* [const] once in use */
-  pgno_t nr_pages;         /* [const] */
-  bool root_changed;       /* [tree.lock] since objmeta_root () */
-  atomic_bool keeps_nodes; /* of a reserved object: they are promised to it */
+  struct freemap *fm; /* [const] */
+  struct parked *pk;  /* [const] once in use */
+  pgno_t nr_pages;    /* changed by resize, alone on the map */
+  bool root_changed;  /* [tree.lock] since objmeta_root () */
+  /* Leaves below this page stay when they are empty: those of a reserved object
+   * are promised to it.
+   */
+  _Atomic pgno_t kept_pages;
 };
 
 /* Pages of one leaf. */
@@ -79,6 +82,10 @@ extern void objmeta_gather_end (struct gather *g);
 /* Nodes that building pages of a shard may take at worst.  EIO. */
 extern int objmeta_count_needed (struct objmeta *m, pgno_t pgno, uint64_t nr,
                                  unsigned *needed);
+
+/* The first nr blocks of mc are nodes of the tree now. */
+extern void objmeta_use_blks (struct objmeta *m, struct map_change *mc,
+                              unsigned nr);
 
 /* ---- of the table in map.h ---- */
 

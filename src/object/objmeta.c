@@ -16,7 +16,10 @@
  *     of a shard in their order makes the same entries.
  * I3. An empty leaf stays only where a crash left it, until the next removal
  *     there; and in a reserved object while it lives: nodes that it has had are
- *     promised to it, and others' charges could not be had back.
+ *     promised to it, and others' charges could not be had back.  Leaves behind
+ *     the end of one that is made smaller go.
+ * I4. The tree has the levels that nr_pages need, or more: pages that go take
+ *     none with them.
  *
  * Nothing that was read is believed: a word must be of a known kind, its block
  * inside its volume, nr_used possible; else EIO and a line in the log.
@@ -272,11 +275,13 @@ objmeta_height (pgno_t nr_pages)
 }
 
 uint64_t
-objmeta_nodes_max (pgno_t nr_pages)
+objmeta_nodes_max (pgno_t nr_pages, uint32_t height)
 {
   uint64_t nr = count_leaves (nr_pages), sum = nr;
 
-  for (unsigned level = objmeta_height (nr_pages); level > 0; level--) {
+  if (height < objmeta_height (nr_pages))
+    height = objmeta_height (nr_pages);
+  for (; height > 0 && nr > 0; height--) {
     nr = (nr - 1) / DISK_FANOUT + 1;
     sum += nr;
   }
@@ -296,12 +301,12 @@ int
 objmeta_create (struct bufs *bs, struct flush *fl, struct freemap *fm,
                 struct parked *pk, const struct disk_object *entry, void **mapp)
 {
-  pgno_t nr_pages =
-      entry->size_bytes / PAGE_BYTES + (entry->size_bytes % PAGE_BYTES != 0);
+  pgno_t nr_pages = objmeta_entry_pages (entry);
   struct objmeta *m;
 
   if (nr_pages == 0 || nr_pages > OBJMETA_PAGES_MAX ||
-      entry->height != objmeta_height (nr_pages)) {
+      entry->height < objmeta_height (nr_pages) ||
+      entry->height > TREE_HEIGHT_MAX) {
     log_write (LOG_ERROR,
                "object %#" PRIx64 ": a map of %u levels does not go with "
                "%" PRIu64 " bytes (run 'farpage check')",
@@ -318,19 +323,36 @@ objmeta_create (struct bufs *bs, struct flush *fl, struct freemap *fm,
   atomic_store (&m->tree.nr_nodes, entry->nr_nodes);
   m->fm = fm;
   m->pk = pk;
-  atomic_init (&m->keeps_nodes, entry->state == DISK_OBJECT_LIVE &&
-                                    (entry->flags & DISK_OBJECT_RESERVED));
-  m->nr_pages = nr_pages;
+  objmeta_set_pages (m, entry);
   *mapp = m;
   return 0;
 }
 
 void
-objmeta_let_go (void *map)
+objmeta_set_pages (void *map, const struct disk_object *entry)
+{
+  const bool keeps =
+      entry->state == DISK_OBJECT_LIVE && (entry->flags & DISK_OBJECT_RESERVED);
+  struct objmeta *m = map;
+
+  m->nr_pages = objmeta_entry_pages (entry);
+  atomic_store (&m->kept_pages, keeps ? bytes_to_pages (entry->size_bytes) : 0);
+}
+
+void
+objmeta_redo_pages (void *map, pgno_t nr_pages)
 {
   struct objmeta *m = map;
 
-  atomic_store (&m->keeps_nodes, false);
+  m->nr_pages = max_u64 (m->nr_pages, nr_pages);
+}
+
+void
+objmeta_let_go (void *map, pgno_t pgno)
+{
+  struct objmeta *m = map;
+
+  atomic_store (&m->kept_pages, min_u64 (pgno, atomic_load (&m->kept_pages)));
 }
 
 void
@@ -359,8 +381,17 @@ objmeta_has_changed (void *map)
   return m->root_changed;
 }
 
+uint32_t
+objmeta_levels (void *map)
+{
+  struct objmeta *m = map;
+
+  LOCK_SCOPE (&m->tree.lock);
+  return m->tree.height;
+}
+
 bool
-objmeta_root (void *map, struct disk_pointer *root, uint64_t *nr_nodes)
+objmeta_root (void *map, struct disk_object *entry)
 {
   struct objmeta *m = map;
   bool changed;
@@ -368,8 +399,9 @@ objmeta_root (void *map, struct disk_pointer *root, uint64_t *nr_nodes)
   LOCK_SCOPE (&m->tree.lock);
   changed = m->root_changed;
   m->root_changed = false;
-  *root = m->tree.root;
-  *nr_nodes = atomic_load (&m->tree.nr_nodes);
+  entry->root = m->tree.root;
+  entry->height = m->tree.height;
+  entry->nr_nodes = atomic_load (&m->tree.nr_nodes);
   return changed;
 }
 
@@ -381,6 +413,58 @@ objmeta_nr_nodes (void *map)
   return atomic_load (&m->tree.nr_nodes);
 }
 
+/* ---- another size ---- */
+
+static uint64_t
+durable_nodes_left (void *map, pgno_t nr_pages, unsigned *nr_levels)
+{
+  struct objmeta *m = map;
+  uint32_t height = objmeta_levels (m), needed = objmeta_height (nr_pages);
+  uint64_t max = objmeta_nodes_max (nr_pages, height);
+  uint64_t nr = objmeta_nr_nodes (m); /* those of a tail among them */
+
+  *nr_levels = needed > height ? needed - height : 0;
+  return max > nr ? max - nr : 0;
+}
+
+/* More levels, in a change of their own. */
+static int
+add_levels (struct objmeta *m, struct map_change *mc, uint32_t height)
+{
+  const unsigned nr = height - m->tree.height;
+  int err = parked_wait (m->pk);
+
+  assert (nr <= mc->nr_blks);
+  if (err == 0)
+    err = freemap_enter (m->fm);
+  if (err)
+    return err;
+  err = change_begin (m->tree.fl, nr, &mc->change);
+  if (err == 0) {
+    err = tree_raise (&m->tree, &mc->change, height, mc->blks);
+    if (err == 0)
+      objmeta_use_blks (m, mc, nr);
+    change_end (m->tree.fl, &mc->change);
+  }
+  freemap_leave (m->fm);
+  return err;
+}
+
+static int
+durable_resize (void *map, struct map_change *mc, pgno_t nr_pages)
+{
+  struct objmeta *m = map;
+  uint32_t height = objmeta_height (nr_pages);
+  int err = height > m->tree.height ? add_levels (m, mc, height) : 0;
+
+  if (err)
+    return err;
+  if (nr_pages > m->nr_pages && atomic_load (&m->kept_pages) > 0)
+    atomic_store (&m->kept_pages, nr_pages);
+  m->nr_pages = nr_pages;
+  return 0;
+}
+
 const struct map_ops map_durable_ops = {
   .begin = durable_begin,
   .end = durable_end,
@@ -390,5 +474,7 @@ const struct map_ops map_durable_ops = {
   .free = objmeta_free,
   .pop = objmeta_pop,
   .next_shard = durable_next_shard,
+  .nodes_left = durable_nodes_left,
+  .resize = durable_resize,
   .destroy = durable_destroy,
 };

@@ -37,15 +37,23 @@ extern const struct map_ops map_durable_ops;
 extern int objmeta_create (struct bufs *bs, struct flush *fl,
                            struct freemap *fm, struct parked *pk,
                            const struct disk_object *entry, void **mapp);
-/* The object is being removed: its nodes go with its pages. */
-extern void objmeta_let_go (void *map);
+/* Pages from this one on will all go, and their nodes with them: those of a
+ * reserved object would stay else.  0: the object is being removed.
+ */
+extern void objmeta_let_go (void *map, pgno_t pgno);
 /* A map that recovery made, before there was pk.  Nobody uses it yet. */
 extern void objmeta_set_parked (void *map, struct parked *pk);
-/* For the table, at a cut: has the root changed since the last call, and the
- * root, and how many nodes there are.  Lock: the gate is closed.
+/* In recovery: it has had so many pages at some time since the cut. */
+extern void objmeta_redo_pages (void *map, pgno_t nr_pages);
+/* Recovery is over, and it has those that the entry says. */
+extern void objmeta_set_pages (void *map, const struct disk_object *entry);
+/* For the table, at a cut: has the root changed since the last call; and root,
+ * height and nr_nodes of the object's entry.  Lock: the gate is closed.
  */
-extern bool objmeta_root (void *map, struct disk_pointer *root,
-                          uint64_t *nr_nodes);
+extern bool objmeta_root (void *map, struct disk_object *entry);
+
+/* Levels that it has above its leaves. */
+extern uint32_t objmeta_levels (void *map);
 
 /* Has it changed since the last objmeta_root ()? */
 extern bool objmeta_has_changed (void *map);
@@ -70,7 +78,19 @@ extern uint64_t objmeta_where (void *map, pgno_t pgno);
 /* Levels that the map of an object of so many pages has above its leaves. */
 extern uint32_t objmeta_height (pgno_t nr_pages);
 
-/* Most nodes that the map of an object of so many pages can have. */
-extern uint64_t objmeta_nodes_max (pgno_t nr_pages);
+/* Most nodes that a map of so many pages and levels can have; levels that are
+ * too few for them count as those they need.
+ */
+extern uint64_t objmeta_nodes_max (pgno_t nr_pages, uint32_t height);
+
+/* The pages that the map of an object may have: behind its end, too, while it
+ * is made smaller.
+ */
+static inline pgno_t
+objmeta_entry_pages (const struct disk_object *entry)
+{
+  return bytes_to_pages (entry->old_bytes != 0 ? entry->old_bytes
+                                               : entry->size_bytes);
+}
 
 #endif /* FARPAGE_OBJMETA_H */

@@ -58,8 +58,6 @@ extern void objtable_set_taken (struct objtable *ot, uint64_t place,
 
 /* ---- objtable-read.c ---- */
 
-/* Levels above the leaves of an object's map; its size is in range. */
-extern uint32_t objtable_height (const struct disk_object *e);
 /* NULL, or what is wrong with an entry, wherever it comes from. */
 extern const char *objtable_entry_error (const struct disk_object *e);
 /* Tell it; returns EIO. */

@@ -32,18 +32,6 @@ all_zero (const void *buf, size_t len)
   return len == 0 || (p[0] == 0 && memcmp (p, p + 1, len - 1) == 0);
 }
 
-static uint64_t
-nr_pages_of (const struct disk_object *e)
-{
-  return ((e->size_bytes - 1) >> PAGE_SHIFT) + 1;
-}
-
-uint32_t
-objtable_height (const struct disk_object *e)
-{
-  return tree_height ((nr_pages_of (e) + DISK_MAP_PAGES - 1) / DISK_MAP_PAGES);
-}
-
 static const char *
 name_error (const struct disk_object *e)
 {
@@ -72,12 +60,16 @@ objtable_entry_error (const struct disk_object *e)
     return "it has no instance";
   if (e->size_bytes == 0 || e->size_bytes > OBJECT_BYTES_MAX)
     return "its size is out of range";
-  if (e->height != objtable_height (e))
+  if (e->old_bytes != 0 &&
+      (e->old_bytes <= e->size_bytes || e->old_bytes > OBJECT_BYTES_MAX))
+    return "its size before is out of range";
+  if (e->height < objmeta_height (objmeta_entry_pages (e)) ||
+      e->height > TREE_HEIGHT_MAX)
     return "the height of its map does not fit its size";
   if ((e->root.blk == 0) != (e->root.cycle == 0))
     return "its map's root is half a pointer";
-  if (e->nr_mapped > nr_pages_of (e) ||
-      e->nr_zero > nr_pages_of (e) - e->nr_mapped)
+  if (e->nr_mapped > objmeta_entry_pages (e) ||
+      e->nr_zero > objmeta_entry_pages (e) - e->nr_mapped)
     return "more of it is mapped than it has";
   if (!all_zero (e->seal, sizeof e->seal) ||
       !all_zero (e->spare, sizeof e->spare))

@@ -108,36 +108,30 @@ struct put {
   uint64_t blks[NODES_MAX];
 };
 
-/* What the place's entry, `old`, becomes. */
+/* What the place's entry, `old`, becomes.  Its map has the levels that its size
+ * needs, by records before this one, or those that it had, if they are more.
+ * The next cut has its counts; until then they must be possible.
+ */
 static void
 merge_entry (const struct disk_object *old, const struct disk_object *entry,
              struct disk_object *new)
 {
+  const pgno_t nr_pages = objmeta_entry_pages (entry);
+
   memset (new, 0, sizeof *new);
   if (entry->state == DISK_OBJECT_FREE)
     return;
   *new = *entry;
   new->root = (struct disk_pointer){ 0, 0 };
   new->nr_mapped = new->nr_zero = new->nr_nodes = 0;
-  new->height = new->size_bytes > 0 && new->size_bytes <= OBJECT_BYTES_MAX
-                    ? objtable_height (new)
-                    : 0;
+  new->height = objmeta_height (nr_pages);
   if (old->state == DISK_OBJECT_FREE || old->id != new->id)
     return;
   new->root = old->root;
-  new->nr_mapped = old->nr_mapped;
-  new->nr_zero = old->nr_zero;
+  new->height = (uint32_t) max_u64 (new->height, old->height);
+  new->nr_mapped = min_u64 (old->nr_mapped, nr_pages);
+  new->nr_zero = min_u64 (old->nr_zero, nr_pages - new->nr_mapped);
   new->nr_nodes = old->nr_nodes;
-}
-
-/* May `new` take the place of `old`? */
-static bool
-can_become (const struct disk_object *old, const struct disk_object *new)
-{
-  if (objtable_entry_error (new) != NULL)
-    return false;
-  return new->id != old->id || old->state == DISK_OBJECT_FREE ||
-         new->height == old->height;
 }
 
 /* The record has no root and no counts: those are the cuts'. */
@@ -217,8 +211,7 @@ put_locked (struct objtable *ot, struct change *ch, struct put *p)
     return err;
   merge_entry (leaf != NULL ? objtable_entry (leaf, p->place) : &none, p->entry,
                &new);
-  if (!can_become (leaf != NULL ? objtable_entry (leaf, p->place) : &none,
-                   &new))
+  if (objtable_entry_error (&new) != NULL)
     err = EINVAL;
   else if (leaf != NULL)
     err = tree_begin (&ot->tree, ch, leaf);
@@ -343,8 +336,7 @@ objtable_before_cut (struct objtable *ot, struct change *ch, uint64_t place)
 
 int
 objtable_cut_object (struct objtable *ot, struct change *ch, uint64_t place,
-                     uint64_t id, const struct disk_pointer *map,
-                     const uint64_t counts[3])
+                     const struct disk_object *now)
 {
   struct disk_object *e;
   struct buf *leaf;
@@ -356,13 +348,14 @@ objtable_cut_object (struct objtable *ot, struct change *ch, uint64_t place,
   if (err || leaf == NULL)
     return err;
   e = objtable_entry (leaf, place);
-  if (e->state != DISK_OBJECT_FREE && e->id == id) {
+  if (e->state != DISK_OBJECT_FREE && e->id == now->id) {
     err = tree_begin (&ot->tree, ch, leaf);
     if (err == 0) {
-      e->root = *map;
-      e->nr_mapped = counts[0];
-      e->nr_zero = counts[1];
-      e->nr_nodes = counts[2];
+      e->root = now->root;
+      e->height = now->height;
+      e->nr_mapped = now->nr_mapped;
+      e->nr_zero = now->nr_zero;
+      e->nr_nodes = now->nr_nodes;
       buf_done (ot->fl, leaf);
     }
   }
@@ -423,7 +416,7 @@ redo_locked (struct objtable *ot, struct change *ch, uint64_t place,
                ? 0
                : objtable_damaged (place, "the log has no record of its node");
   merge_entry (objtable_entry (leaf, place), entry, &new);
-  if (!can_become (objtable_entry (leaf, place), &new))
+  if (objtable_entry_error (&new) != NULL)
     err = objtable_damaged (place, "the log has an entry that cannot be");
   else
     err = tree_begin (&ot->tree, ch, leaf);

@@ -42,8 +42,9 @@ extern void objtable_free (struct objtable *ot, uint64_t place);
 
 /* The place's entry becomes this (state FREE: empty, and the place is free)
  * for all but root, height and counts; durable when flush_commit (*lsn) is.
- * ENOSPC: no block for a new table node.  EINVAL: no such entry can be, or its
- * map would need another height.  EIO.  Lock: none held.  Blocks: yes.
+ * ENOSPC: no block for a new table node.  EINVAL: no such entry can be.  One
+ * that gets larger has the levels of its map already (tree_raise ()).  EIO.
+ * Lock: none held.  Blocks: yes.
  */
 extern int objtable_put (struct objtable *ot, uint64_t place,
                          const struct disk_object *entry, uint64_t *lsn);
@@ -54,13 +55,12 @@ extern int objtable_put (struct objtable *ot, uint64_t place,
  */
 extern int objtable_before_cut (struct objtable *ot, struct change *ch,
                                 uint64_t place);
-/* At a cut: root and counts (mapped, zero, nodes) of an object that has
- * changed.  Nothing happens if it is not at that place any more.  EIO.
+/* At a cut: root, height and counts (mapped, zero, nodes) of an object that has
+ * changed, as `now` has them.  Nothing happens if that is not at that place any
+ * more.  EIO.
  */
 extern int objtable_cut_object (struct objtable *ot, struct change *ch,
-                                uint64_t place, uint64_t id,
-                                const struct disk_pointer *map,
-                                const uint64_t counts[3]);
+                                uint64_t place, const struct disk_object *now);
 /* At a cut, at last: the table's own root, and the next id. */
 extern int objtable_cut (struct objtable *ot, struct change *ch,
                          struct disk_super *root);

@@ -59,7 +59,7 @@ request_end_padded (const struct request *req)
 {
   uint64_t end = req->off + req->bytes;
 
-  return end == req->o->size_bytes ? req->o->nr_pages << PAGE_SHIFT : end;
+  return end == req->o->size_bytes ? bytes_to_pages (end) << PAGE_SHIFT : end;
 }
 
 /* The partial pages at both ends of a zeroing request. */

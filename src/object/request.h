@@ -29,15 +29,17 @@ struct shard {
 } __attribute__ ((aligned (64)));
 
 struct object {
-  uint64_t size_bytes;       /* [const] */
-  pgno_t nr_pages;           /* [const] */
-  bool reserved;             /* [const] */
-  struct space *space;       /* [const] */
-  struct vpool *pool;        /* [const] once requests come */
+  _Atomic uint64_t size_bytes; /* changes while no request is under way */
+  _Atomic pgno_t
+      nr_pages;        /* the same; more than it has while a tail is there */
+  bool reserved;       /* [const] */
+  struct space *space; /* [const] */
+  struct vpool *pool;  /* [const] once requests come */
   const struct map_ops *ops; /* [const] */
   void *map;                 /* [shard.lock], each shard its part */
   unsigned nr_shards;        /* [const] a power of two */
   atomic_bool dead, drop_stop;
+  bool cut;                         /* it may have a tail; as nr_pages */
   bool dropped;                     /* its owner's */
   _Atomic uint64_t nr_mapped;       /* entries of kind block */
   _Atomic uint64_t nr_zero;         /* entries of kind "zero, reserved" */
@@ -148,6 +150,12 @@ extern int request_wait_charges (struct request *req, uint64_t nr);
 
 /* May a request publish?  0 or ESHUTDOWN.  Lock: needs a shard's. */
 extern int request_may_publish (const struct request *req);
+
+/* ---- object.c ---- */
+
+/* Remove what dead objects, or others behind their end, have from this page on.
+ */
+extern int object_drop_from (struct object *o, pgno_t pgno);
 
 /* ---- change.c ---- */
 

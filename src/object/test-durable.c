@@ -309,7 +309,6 @@ test_reserved (void **state)
   memset (&r, 0, sizeof r);
   r.staged = true;
   r.d.reserved = true;
-  r.reserved_nodes = objmeta_nodes_max (nr);
   rig_format (&r, BLOCKS, PAGES (nr));
   while (space_charge (r.d.sp, 1) == 0)
     ;
@@ -317,7 +316,6 @@ test_reserved (void **state)
     assert_int_equal (disk_fill (&r.d, 1, PAGES (i), 10), 0);
   assert_int_equal (disk_fill (&r.d, 1, 0, PAGES (nr)), 0);
   assert_int_equal (sync_rig (&r), 0);
-  r.reserved_nodes -= objmeta_nr_nodes (r.map);
   rig_reopen (&r);
   disk_expect (&r.d, 1, 0, PAGES (nr));
   object_kill (r.d.o);

@@ -29,7 +29,6 @@ struct rig {
   void *map;
   uint64_t nr_nodes; /* of the map, at the last cut */
   int64_t nr_mapped, nr_zero;
-  uint64_t reserved_nodes;
   bool staged, strict, cached;
   struct recover_report report;
 };
@@ -48,11 +47,12 @@ static inline int
 rig_cut (void *arg, struct change *ch, struct disk_super *root)
 {
   struct rig *r = arg;
-  struct disk_pointer at;
+  struct disk_object now;
 
-  (void) objmeta_root (r->map, &at, &r->nr_nodes);
-  root->table = at;
-  root->table_height = r->entry.height;
+  (void) objmeta_root (r->map, &now);
+  r->nr_nodes = now.nr_nodes;
+  root->table = now.root;
+  root->table_height = now.height;
   root->next_object = DISK_TREE_FIRST + r->nr_nodes; /* there is no table */
   return freemap_cut (r->fm, ch, root);
 }
@@ -213,7 +213,6 @@ rig_make_object (struct rig *r)
     .map = r->map,
     .nr_mapped = (uint64_t) r->nr_mapped,
     .nr_zero = (uint64_t) r->nr_zero,
-    .nr_nodes_reserved = r->reserved_nodes,
     .staged = r->staged,
     .strict = r->strict,
   };

@@ -65,9 +65,13 @@ test_sizes (void **state)
   UNUSED (state);
   for (unsigned i = 0; i < sizeof want / sizeof *want; i++) {
     assert_int_equal (objmeta_height (want[i].nr_pages), want[i].height);
-    assert_int_equal (objmeta_nodes_max (want[i].nr_pages), want[i].nr_nodes);
+    for (uint32_t height = 0; height <= want[i].height; height++)
+      assert_int_equal (objmeta_nodes_max (want[i].nr_pages, height),
+                        want[i].nr_nodes);
   }
-  assert_int_equal (objmeta_nodes_max (0), 0);
+  assert_int_equal (objmeta_nodes_max (0, 0), 0);
+  assert_int_equal (objmeta_nodes_max (1, 6), 7);
+  assert_int_equal (objmeta_nodes_max (257, 3), 5);
 }
 
 static void
@@ -75,7 +79,8 @@ test_wrong_entry (void **state)
 {
   static const struct disk_object wrong[] = {
     { .id = 9, .size_bytes = 0 },
-    { .id = 9, .size_bytes = 1, .height = 1 },
+    { .id = 9, .size_bytes = 1, .height = 7 },
+    { .id = 9, .size_bytes = 1, .old_bytes = 2 * MIB, .height = 0 },
     { .id = 9, .size_bytes = 2 * MIB, .height = 0 },
     { .id = 9, .size_bytes = UINT64_MAX, .height = 6 },
   };
@@ -138,23 +143,22 @@ test_runs (void **state)
 static void
 test_root (void **state)
 {
-  struct disk_pointer root = { 1, 1 };
-  uint64_t nr_nodes = 99;
+  struct disk_object e = { .root = { 1, 1 }, .nr_nodes = 99 };
   struct rig t;
 
   UNUSED (state);
   rig_create (&t, PAGES);
-  assert_false (objmeta_root (t.map, &root, &nr_nodes));
-  assert_true (root.blk == 0 && nr_nodes == 0);
+  assert_false (objmeta_root (t.map, &e));
+  assert_true (e.root.blk == 0 && e.nr_nodes == 0 && e.height == 2);
   build_zeros (&t, 5, 1);
-  assert_true (objmeta_root (t.map, &root, &nr_nodes));
-  assert_true (root.blk != 0 && nr_nodes == 3);
-  assert_int_equal (root.cycle, flush_cycle (t.m.fl));
-  assert_false (objmeta_root (t.map, &root, &nr_nodes));
+  assert_true (objmeta_root (t.map, &e));
+  assert_true (e.root.blk != 0 && e.nr_nodes == 3);
+  assert_int_equal (e.root.cycle, flush_cycle (t.m.fl));
+  assert_false (objmeta_root (t.map, &e));
   assert_int_equal (flush_run_cycle (t.m.fl), 0);
   build_zeros (&t, 6, 1);
-  assert_true (objmeta_root (t.map, &root, &nr_nodes));
-  assert_int_equal (root.cycle, flush_cycle (t.m.fl));
+  assert_true (objmeta_root (t.map, &e));
+  assert_int_equal (e.root.cycle, flush_cycle (t.m.fl));
   rig_destroy (&t);
 }
 

@@ -72,13 +72,29 @@ bad_seal (struct disk_object *e)
 static void
 bad_spare (struct disk_object *e)
 {
-  e->spare[127] = 1;
+  e->spare[sizeof e->spare - 1] = 1;
+}
+static void
+old_not_larger (struct disk_object *e)
+{
+  e->old_bytes = e->size_bytes;
+}
+static void
+old_too_large (struct disk_object *e)
+{
+  e->old_bytes = OBJECT_BYTES_MAX + 1;
 }
 /* Those that a put does not look at. */
 static void
 bad_height (struct disk_object *e)
 {
-  e->height++;
+  e->height = TREE_HEIGHT_MAX + 1;
+}
+static void
+low_height (struct disk_object *e)
+{
+  e->size_bytes = UINT64_C (300) * PAGE_BYTES;
+  e->height = 0;
 }
 static void
 half_root (struct disk_object *e)
@@ -121,7 +137,10 @@ static const struct {
   { behind_name, "not as long as is said", true },
   { bad_seal, "spare bytes", true },
   { bad_spare, "spare bytes", true },
+  { old_not_larger, "size before", true },
+  { old_too_large, "size before", true },
   { bad_height, "does not fit its size", false },
+  { low_height, "does not fit its size", false },
   { half_root, "half a pointer", false },
   { much_mapped, "more of it is mapped", false },
   { very_much_mapped, "more of it is mapped", false },
@@ -152,12 +171,14 @@ test_refused (void **state)
     bad[i].change (&e);
     assert_int_equal (objtable_put (w->ot, 0, &e, &lsn), EINVAL);
   }
-  /* A size that would need another tree. */
+  /* A larger size has a level more, which a smaller one keeps. */
   e = w->model[0];
   e.size_bytes = 2 * MIB;
-  assert_int_equal (objtable_put (w->ot, 0, &e, &lsn), EINVAL);
-  e.size_bytes = MIB - 5;
   assert_int_equal (objtable_put (w->ot, 0, &e, &lsn), 0);
+  e.size_bytes = MIB - 5;
+  e.old_bytes = 2 * MIB;
+  assert_int_equal (objtable_put (w->ot, 0, &e, &lsn), 0);
+  e.height = 1;
   w->model[0] = e;
   assert_int_equal (objtable_alloc (w->ot, &next, &id), 0);
   assert_int_equal (next, 1);

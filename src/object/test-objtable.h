@@ -72,19 +72,25 @@ cut_roots (struct world *w, struct change *ch)
   LOCK_SCOPE (&w->lock);
   for (unsigned i = 0; i < NR_MODEL; i++) {
     struct disk_object *e = &w->model[i];
-    struct disk_pointer root = { w->version, w->version };
-    const uint64_t counts[3] = { w->version % 1000, 2, 3 };
+    struct disk_object now = { .id = e->id,
+                               .root = { w->version, w->version },
+                               .height = (uint32_t) max_u64 (
+                                   e->height, w->version % TREE_HEIGHT_MAX),
+                               .nr_mapped = w->version % 1000,
+                               .nr_zero = 2,
+                               .nr_nodes = 3 };
     int err;
 
     if (!is_due (w, i))
       continue;
-    err = objtable_cut_object (w->ot, ch, i, e->id, &root, counts);
+    err = objtable_cut_object (w->ot, ch, i, &now);
     if (err)
       return err;
-    e->root = root;
-    e->nr_mapped = counts[0];
-    e->nr_zero = counts[1];
-    e->nr_nodes = counts[2];
+    e->root = now.root;
+    e->height = now.height;
+    e->nr_mapped = now.nr_mapped;
+    e->nr_zero = now.nr_zero;
+    e->nr_nodes = now.nr_nodes;
   }
   return 0;
 }
@@ -262,7 +268,9 @@ compare_entry (void *arg, uint64_t place, const struct disk_object *entry)
   want = e->w->model[e->next++];
   if (!e->exact) { /* as of an older cut */
     assert_in_range (entry->root.blk, 0, want.root.blk);
+    assert_in_range (entry->height, 0, want.height);
     want.root = entry->root;
+    want.height = entry->height;
     want.nr_mapped = entry->nr_mapped;
     want.nr_zero = entry->nr_zero;
     want.nr_nodes = entry->nr_nodes;

@@ -197,15 +197,16 @@ parked_data (struct parked *pk, const struct space_run *runs, unsigned nr_runs,
     i += push_data (pk, runs + i, nr_runs - i, new, &many);
     if (many)
       flush_kick (pk->fl);
+    /* It was durable before we came: nobody else will look again until
+     * something new is, and whoever waits for units or for room may be who
+     * would bring that.
+     */
+    if (lsn <= flush_durable (pk->fl))
+      parked_durable (pk, lsn);
     if (i == nr_runs || flush_failed (pk->fl))
       break;
     wait_room (pk);
   }
-  /* It was durable before we came: nobody else will look again until something
-   * new is, and whoever waits for units may be who would bring that.
-   */
-  if (lsn <= flush_durable (pk->fl))
-    parked_durable (pk, lsn);
 }
 
 void

@@ -244,6 +244,31 @@ test_full (void **state)
   pool_close (p);
 }
 
+/* Full of blocks that all may go, for their lsns are durable: nobody else will
+ * look, so who finds no room does.
+ */
+static void
+test_full_of_durable (void **state)
+{
+  struct pool *p = pool_of (POOL_MAX);
+  struct parker t = { .pk = open_parked (p) };
+  uint64_t nr_taken = fill_queue (p, t.pk, &t.run);
+  pthread_t thread;
+
+  UNUSED (state);
+  atomic_store (&fl.durable, UINT64_MAX / 2);
+  pthread_create (&thread, NULL, parker_thread, &t);
+  for (unsigned i = 0; i < 100 && !atomic_load (&t.over); i++)
+    nap_ns (SOON_NS);
+  assert_true (atomic_load (&t.over));
+  pthread_join (thread, NULL);
+  assert_int_equal (parked_nr_blocks (t.pk), 0);
+  assert_int_equal (space_charge (p->sp, nr_taken / 2), 0);
+  pool_check (p, nr_taken / 2);
+  parked_destroy (t.pk);
+  pool_close (p);
+}
+
 /* When the store has failed nobody waits. */
 static void
 test_failed (void **state)
@@ -481,11 +506,17 @@ int
 main (void)
 {
   static const struct CMUnitTest tests[] = {
-    cmocka_unit_test (test_data),      cmocka_unit_test (test_order),
-    cmocka_unit_test (test_kick),      cmocka_unit_test (test_full),
-    cmocka_unit_test (test_failed),    cmocka_unit_test (test_meta),
-    cmocka_unit_test (test_meta_many), cmocka_unit_test (test_threads),
-    cmocka_unit_test (test_one_unit),  cmocka_unit_test (test_late),
+    cmocka_unit_test (test_data),
+    cmocka_unit_test (test_order),
+    cmocka_unit_test (test_kick),
+    cmocka_unit_test (test_full),
+    cmocka_unit_test (test_full_of_durable),
+    cmocka_unit_test (test_failed),
+    cmocka_unit_test (test_meta),
+    cmocka_unit_test (test_meta_many),
+    cmocka_unit_test (test_threads),
+    cmocka_unit_test (test_one_unit),
+    cmocka_unit_test (test_late),
   };
 
   log_set (test_log_keep, NULL);

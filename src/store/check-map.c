@@ -10,6 +10,7 @@
 #include <stdlib.h>
 
 #include "crc32c.h"
+#include "objmeta.h"
 #include "swmeta.h"
 
 /* A row of pages with one fault. */
@@ -175,7 +176,7 @@ check_map (struct check *c, struct check_object *o)
   };
   int err;
 
-  m.nr_pages = ((o->entry.size_bytes - 1) >> PAGE_SHIFT) + 1;
+  m.nr_pages = objmeta_entry_pages (&o->entry);
   w.nr_leaves = (m.nr_pages - 1) / DISK_MAP_PAGES + 1;
   if (c->pass == PASS_LOOK || c->pass == PASS_DROP)
     o->nr_mapped = o->nr_zero = 0;

@@ -55,16 +55,18 @@ name_error (const struct disk_object *e)
 static const char *
 map_error (const struct disk_object *e)
 {
-  pgno_t nr_pages;
-
   if (e->state != DISK_OBJECT_LIVE && e->state != DISK_OBJECT_DYING)
     return "its state is unknown";
   if (e->id < DISK_TREE_FIRST || e->id >= SUPER_COUNT_MAX)
     return "its id is impossible";
   if (e->size_bytes == 0 || e->size_bytes > OBJECT_BYTES_MAX)
     return "its size is out of range";
-  nr_pages = ((e->size_bytes - 1) >> PAGE_SHIFT) + 1;
-  if (nr_pages > OBJMETA_PAGES_MAX || e->height != objmeta_height (nr_pages))
+  if (e->old_bytes != 0 &&
+      (e->old_bytes <= e->size_bytes || e->old_bytes > OBJECT_BYTES_MAX))
+    return "its size before is out of range";
+  if (objmeta_entry_pages (e) > OBJMETA_PAGES_MAX ||
+      e->height < objmeta_height (objmeta_entry_pages (e)) ||
+      e->height > TREE_HEIGHT_MAX)
     return "its map's height does not fit its size";
   return NULL;
 }
@@ -72,7 +74,7 @@ map_error (const struct disk_object *e)
 static const char *
 entry_error (const struct disk_object *e)
 {
-  const pgno_t nr_pages = ((e->size_bytes - 1) >> PAGE_SHIFT) + 1;
+  const pgno_t nr_pages = objmeta_entry_pages (e);
 
   if ((e->flags & ~(uint32_t) FLAGS_KNOWN) != 0)
     return "it has unknown flags";

@@ -2,9 +2,10 @@
 /* Connections: open an export by name, and the requests that come by it.
  *
  * Called by the plugin, a thread a request.  Each request is counted in (or
- * held for ever, once store_hold () was called), checked against the export's
- * end, its owner and its fence, handed to strategy, and counted out.  Numbers
- * are kept a connection, so requests of two do not share a cache line.
+ * held: for a moment while its export is resized, for ever once store_hold ()
+ * was called), checked against the end that the export had when the connection
+ * was opened, its owner and its fence, handed to strategy, and counted out.
+ * Numbers are kept a connection, so requests of two do not share a cache line.
  */
 
 #include <config.h>
@@ -88,8 +89,7 @@ get_unnamed (struct store *s, const char *text, const struct export_name *name,
                    err);
   if (err)
     return refuse (s, text, strerror (err), err);
-  if (name->size_bytes != 0 &&
-      object_size_bytes ((*xp)->o) != name->size_bytes) {
+  if (name->size_bytes != 0 && (*xp)->size_bytes != name->size_bytes) {
     export_put (s, *xp);
     return refuse (s, text, "this ID is in use with another size", EEXIST);
   }
@@ -200,7 +200,8 @@ store_connect (struct store *s, const char *export, bool readonly,
   c->s = s;
   c->x = x;
   c->peer = *peer;
-  atomic_store (&c->readonly, readonly || s->config.readonly);
+  c->readonly = readonly || s->config.readonly;
+  c->size_bytes = x->size_bytes;
   c->opened_ns = env_now_ns ();
   atomic_store (&c->last_ns, c->opened_ns);
   err = enlist (c);
@@ -238,13 +239,13 @@ store_disconnect (struct conn *c)
 uint64_t
 conn_size_bytes (const struct conn *c)
 {
-  return object_size_bytes (c->x->o);
+  return c->size_bytes;
 }
 
 bool
 conn_readonly (const struct conn *c)
 {
-  return atomic_load (&c->readonly);
+  return c->readonly || atomic_load (&c->shut_out);
 }
 
 const char *
@@ -255,21 +256,30 @@ conn_description (const struct conn *c)
 
 /* ---- requests ---- */
 
-/* Never returns once the store holds requests: the process is about to end,
- * and a request without an answer is sent again to the next one.
+/* A request is under way, or waits first.  It never returns once the store
+ * holds requests: the process is about to end, and a request without an answer
+ * is sent again to the next one.
  */
 static void
-count_in (struct conn *c, enum req_kind kind, uint64_t bytes)
+enter (struct conn *c)
 {
   struct store *s = c->s;
 
-  atomic_fetch_add (&c->under_way, 1);
-  if (atomic_load (&s->holding)) {
+  for (;;) {
+    atomic_fetch_add (&c->under_way, 1);
+    if (!atomic_load (&s->holding) && !atomic_load (&c->x->paused))
+      return;
     atomic_fetch_sub (&c->under_way, 1);
-    lock_acquire (&s->lock);
-    for (;;)
+    LOCK_SCOPE (&s->lock);
+    while (atomic_load (&s->holding) || atomic_load (&c->x->paused))
       cond_wait (&s->changed, &s->lock);
   }
+}
+
+static void
+count_in (struct conn *c, enum req_kind kind, uint64_t bytes)
+{
+  enter (c);
   atomic_store_explicit (&c->last_ns, env_now_ns (), memory_order_relaxed);
   atomic_fetch_add_explicit (&c->req[kind].count, 1, memory_order_relaxed);
   atomic_fetch_add_explicit (&c->req[kind].bytes, bytes, memory_order_relaxed);
@@ -287,9 +297,7 @@ count_out (struct conn *c, enum req_kind kind, int err)
 static int
 check_range (const struct conn *c, uint64_t off, uint64_t bytes)
 {
-  uint64_t size = object_size_bytes (c->x->o);
-
-  return off > size || bytes > size - off ? EINVAL : 0;
+  return off > c->size_bytes || bytes > c->size_bytes - off ? EINVAL : 0;
 }
 
 /* After a look at the object: was that still this client's to see?  What is

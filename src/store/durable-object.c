@@ -3,7 +3,8 @@
  * by id, and how they come and go.
  *
  *   none --durable_create--> LIVE --durable_remove--> DYING
- *                                      --durable_forget--> none
+ *                           |    ^                     --durable_forget--> none
+ *                           '----' durable_set_size
  *
  * Each step is one entry of the table, durable when the call returns.  While
  * an object is served, or being emptied, its struct object counts what it has,
@@ -117,15 +118,13 @@ static void
 fill_entry (struct disk_object *entry, const char *name,
             const struct export_config *config, const uint8_t *instance)
 {
-  pgno_t nr_pages = ((config->size_bytes - 1) >> PAGE_SHIFT) + 1;
-
   memcpy (entry->instance, instance, sizeof entry->instance);
   entry->size_bytes = config->size_bytes;
   entry->state = DISK_OBJECT_LIVE;
   entry->flags = (config->shared ? DISK_OBJECT_SHARED : 0) |
                  (config->reserved ? DISK_OBJECT_RESERVED : 0) |
                  (config->unnamed ? DISK_OBJECT_UNNAMED : 0);
-  entry->height = objmeta_height (nr_pages);
+  entry->height = objmeta_height (bytes_to_pages (config->size_bytes));
   if (config->unnamed) /* "swap/ID" is kept as "ID" */
     name += strlen (SWAP_PREFIX);
   entry->name_bytes = (uint32_t) strlen (name);
@@ -184,12 +183,6 @@ durable_give_up (struct durable *d, struct dobject *dobj)
   dobject_free (dobj);
 }
 
-static pgno_t
-object_pages (const struct dobject *dobj)
-{
-  return ((dobj->entry.size_bytes - 1) >> PAGE_SHIFT) + 1;
-}
-
 int
 durable_map (struct durable *d, struct dobject *dobj, struct object_config *oc)
 {
@@ -204,8 +197,6 @@ durable_map (struct durable *d, struct dobject *dobj, struct object_config *oc)
   oc->map = dobj->map;
   oc->nr_mapped = (uint64_t) dobj->nr_mapped;
   oc->nr_zero = (uint64_t) dobj->nr_zero;
-  oc->nr_nodes_reserved =
-      objmeta_nodes_max (object_pages (dobj)) - objmeta_nr_nodes (dobj->map);
   oc->staged = d->staging != NULL;
   oc->strict = d->s->config.durability == STORE_STRICT;
   return 0;
@@ -230,7 +221,20 @@ durable_remove (struct durable *d, struct dobject *dobj)
 {
   lock_acquire (&d->lock);
   dobj->entry.state = DISK_OBJECT_DYING;
-  objmeta_let_go (dobj->map);
+  objmeta_let_go (dobj->map, 0);
+  lock_release (&d->lock);
+  return put_entry (d, dobj->place, &dobj->entry);
+}
+
+int
+durable_set_size (struct durable *d, struct dobject *dobj, uint64_t size_bytes,
+                  uint64_t old_bytes)
+{
+  lock_acquire (&d->lock);
+  dobj->entry.size_bytes = size_bytes;
+  dobj->entry.old_bytes = old_bytes;
+  if (old_bytes != 0)
+    objmeta_let_go (dobj->map, bytes_to_pages (size_bytes));
   lock_release (&d->lock);
   return put_entry (d, dobj->place, &dobj->entry);
 }

@@ -57,6 +57,32 @@ redo_node (void *arg, struct change *ch, const struct disk_rec *rec)
   return err ? err : objmeta_redo_node (dobj->map, ch, rec);
 }
 
+/* An object that is there already.  Records of its pages may still come, or be
+ * decided only at the end: till then its map has all that it ever had.
+ */
+static int
+redo_again (struct durable *d, struct dobject *dobj,
+            const struct disk_object *entry)
+{
+  struct disk_object *e = &dobj->entry;
+
+  if (e->size_bytes != entry->size_bytes || e->old_bytes != entry->old_bytes) {
+    int err = dobject_need_map (d, dobj);
+
+    if (err)
+      return err;
+    objmeta_redo_pages (dobj->map, objmeta_entry_pages (entry));
+  }
+  e->state = entry->state;
+  e->flags = entry->flags;
+  e->size_bytes = entry->size_bytes;
+  e->old_bytes = entry->old_bytes;
+  /* Its map may have been made for an earlier record. */
+  if (entry->state == DISK_OBJECT_DYING && dobj->map != NULL)
+    objmeta_let_go (dobj->map, 0);
+  return 0;
+}
+
 static int
 redo_object (void *arg, struct change *ch, const struct disk_rec *rec,
              const struct disk_object *entry)
@@ -68,14 +94,8 @@ redo_object (void *arg, struct change *ch, const struct disk_rec *rec,
   if (err)
     return err;
   if (dobj != NULL && dobj->entry.id == entry->id &&
-      entry->state != DISK_OBJECT_FREE) {
-    dobj->entry.state = entry->state;
-    dobj->entry.flags = entry->flags;
-    /* Its map may have been made for an earlier record. */
-    if (entry->state == DISK_OBJECT_DYING && dobj->map != NULL)
-      objmeta_let_go (dobj->map);
-    return 0;
-  }
+      entry->state != DISK_OBJECT_FREE)
+    return redo_again (d, dobj, entry);
   if (dobj != NULL) {
     dobject_unlink (d, dobj);
     dobject_free (dobj);

@@ -54,31 +54,28 @@ find_changed (struct durable *d, uint64_t *places, unsigned nr)
 }
 
 static void
-count (const struct dobject *dobj, uint64_t counts[3], uint64_t nr_nodes)
+count (const struct dobject *dobj, struct disk_object *now)
 {
   if (dobj->o != NULL) {
-    counts[0] = object_nr_mapped (dobj->o);
-    counts[1] = object_nr_zero (dobj->o);
+    now->nr_mapped = object_nr_mapped (dobj->o);
+    now->nr_zero = object_nr_zero (dobj->o);
   } else {
-    counts[0] = (uint64_t) dobj->nr_mapped;
-    counts[1] = (uint64_t) dobj->nr_zero;
+    now->nr_mapped = (uint64_t) dobj->nr_mapped;
+    now->nr_zero = (uint64_t) dobj->nr_zero;
   }
-  counts[2] = nr_nodes;
 }
 
-/* Its root and counts go into the table. */
+/* Its root, height and counts go into the table. */
 static int
 cut_object (struct durable *d, struct change *ch, struct dobject *dobj)
 {
-  struct disk_pointer root;
-  uint64_t counts[3], nr_nodes;
+  struct disk_object now = { .id = dobj->entry.id };
 
   if (dobj->map == NULL)
     return 0;
-  (void) objmeta_root (dobj->map, &root, &nr_nodes);
-  count (dobj, counts, nr_nodes);
-  return objtable_cut_object (d->ot, ch, dobj->place, dobj->entry.id, &root,
-                              counts);
+  (void) objmeta_root (dobj->map, &now);
+  count (dobj, &now);
+  return objtable_cut_object (d->ot, ch, dobj->place, &now);
 }
 
 /* In recovery nobody changes anything meanwhile, and what is dirty may have to
@@ -325,6 +322,8 @@ recover (struct store *s, struct durable *d)
   if (err == 0)
     err = flush_set_staging (d->fl,
                              d->staging != NULL ? staging_id (d->staging) : 0);
+  if (err == 0 && d->staging != NULL)
+    err = staging_named (d->staging, supers_oldest (&d->supers.root));
   staging_close (old, false);
   d->recover_ns = env_now_ns () - begin_ns;
   if (err == 0)
@@ -395,9 +394,12 @@ durable_open (struct store *s)
   s->durable = d;
   lock_init (&d->lock, LOCK_DURABLE, "durable objects");
   err = supers_read (s->volumes, s->nr_volumes, &d->supers);
+  /* What is written stays in memory: no feature forbids that. */
+  if (err == 0 && s->config.readonly)
+    d->supers.readonly = false;
   if (err == 0 && s->config.staging_dir != NULL && !s->config.readonly)
-    err = staging_check_epoch (s->config.staging_dir, d->supers.root.uuid,
-                               d->supers.root.epoch);
+    err = staging_check_root (s->config.staging_dir, d->supers.root.uuid,
+                              d->supers.root.epoch, d->supers.root.sequence);
   if (err == 0)
     err = make_space (s, d);
   if (err == 0)
@@ -406,10 +408,14 @@ durable_open (struct store *s)
     err = recover (s, d);
   if (err == 0)
     err = parked_create (s->space, d->fl, &d->pk);
-  /* Maps that recovery has made had nowhere to park. */
+  /* Maps that recovery has made had nowhere to park, and all the pages that
+   * they ever had in its log.
+   */
   for (struct dobject *o = d->objects; o != NULL && err == 0; o = o->next)
-    if (o->map != NULL)
+    if (o->map != NULL) {
       objmeta_set_parked (o->map, d->pk);
+      objmeta_set_pages (o->map, &o->entry);
+    }
   if (err == 0)
     err = take_used (s, d);
   if (err == 0)

@@ -91,6 +91,12 @@ extern void durable_attach (struct durable *d, struct dobject *dobj,
 extern void durable_keep (struct durable *d, struct dobject *dobj);
 /* It is removed, durably: nobody finds it again, also after a crash. */
 extern int durable_remove (struct durable *d, struct dobject *dobj);
+/* Its size, durable on return.  old_bytes: what it was, if pages behind the end
+ * are there still; 0: none are, and if it is larger its map has the levels.
+ * EIO: the store has failed.
+ */
+extern int durable_set_size (struct durable *d, struct dobject *dobj,
+                             uint64_t size_bytes, uint64_t old_bytes);
 /* Its map is empty: its place in the table is free, and dobj with it; its
  * object is the caller's.
  */

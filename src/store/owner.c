@@ -4,9 +4,10 @@
  *   nobody's --(first modifying request of client A)--> A's
  *   A's      --(A's last connection closes)-----------> nobody's
  *
- * I1. While an export is A's, a new connection of another client is read-only
- *     for its life, and modifying requests on older ones get EPERM; unless the
- *     export is shared.
+ * I1. While an export is A's, a new connection of another client is shut out,
+ *     read-only for its life, and modifying requests on older ones get EPERM;
+ *     unless the export is shared.  One that has told its client nothing yet
+ *     may look again, and stands as if it came at that moment.
  * I2. A client is its session if it names one; else its IP address (without
  *     the port: a reconnecting kernel is the same client); else uid and pid of
  *     a Unix socket's peer; else this one connection.
@@ -14,6 +15,9 @@
  *     anything: joining with a higher one sets the others' fence flags, and
  *     object_fence () makes sure that no publisher is still past its look at
  *     the flag.  A lower one is refused.
+ *
+ * Not here: a wait for the owner to go.  Whether its process has ended is for
+ * the plugin to find out, which looks again meanwhile.
  *
  * Lock: export.lock; a connection's flags are read without it.
  */
@@ -116,6 +120,17 @@ session_join (struct conn *c, const struct export_name *name, bool *fenced)
   return 0;
 }
 
+/* What c may do as the export's owner is now.  Lock: needs export.lock. */
+static void
+find_place (struct conn *c)
+{
+  const struct export *x = c->x;
+  const bool mine = x->owned && ident_equal (&x->owner, &c->ident);
+
+  atomic_store (&c->owns, mine);
+  atomic_store (&c->shut_out, x->owned && !mine && !x->shared);
+}
+
 int
 owner_join (struct conn *c, const struct export_name *name)
 {
@@ -128,11 +143,7 @@ owner_join (struct conn *c, const struct export_name *name)
   if (name->has_session)
     err = session_join (c, name, &fenced);
   if (err == 0) {
-    bool mine = x->owned && ident_equal (&x->owner, &c->ident);
-
-    atomic_store (&c->owns, mine);
-    if (x->owned && !mine && !x->shared)
-      atomic_store (&c->readonly, true);
+    find_place (c);
     c->next_export = x->conns;
     x->conns = c;
   }
@@ -160,6 +171,34 @@ owner_leave (struct conn *c)
   x->owned = false;
 }
 
+int64_t
+conn_owner_pid (const struct conn *c)
+{
+  struct export *x = c->x;
+  int64_t pid = 0;
+
+  LOCK_SCOPE (&x->lock);
+  if (!x->owned || ident_equal (&x->owner, &c->ident))
+    return 0;
+  for (struct conn *o = x->conns; o != NULL; o = o->next_export) {
+    if (!ident_equal (&o->ident, &x->owner))
+      continue;
+    if (o->peer.kind != PEER_UNIX || (pid != 0 && pid != o->peer.pid))
+      return 0;
+    pid = o->peer.pid;
+  }
+  return pid;
+}
+
+bool
+conn_look_again (struct conn *c)
+{
+  LOCK_SCOPE (&c->x->lock);
+  if (atomic_load (&c->shut_out))
+    find_place (c);
+  return !conn_readonly (c);
+}
+
 /* The first modifying request of c, or one that another client owns. */
 static int
 take (struct conn *c)
@@ -182,7 +221,7 @@ owner_may_modify (struct conn *c)
 {
   if (atomic_load (&c->fenced))
     return ESHUTDOWN;
-  if (atomic_load (&c->readonly))
+  if (conn_readonly (c))
     return EPERM;
   if (c->x->shared || atomic_load (&c->owns))
     return 0;

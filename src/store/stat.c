@@ -127,7 +127,7 @@ stat_export (struct store *s, struct export *x, struct object_stat *st)
   memset (st, 0, sizeof *st);
   st->name = x->name;
   hex_put (st->instance, x->instance, sizeof x->instance);
-  st->size_bytes = object_size_bytes (x->o);
+  st->size_bytes = x->size_bytes;
   st->mapped_bytes = object_nr_mapped (x->o) << PAGE_SHIFT;
   st->reserved_bytes = object_nr_reserved (x->o) << PAGE_SHIFT;
   st->unnamed = x->unnamed;
@@ -185,7 +185,7 @@ store_each_conn (struct store *s,
       .export = c->x->name,
       .age_ns = c->opened_ns < now_ns ? now_ns - c->opened_ns : 0,
       .idle_ns = last_ns < now_ns ? now_ns - last_ns : 0,
-      .readonly = atomic_load (&c->readonly),
+      .readonly = conn_readonly (c),
       .fenced = atomic_load (&c->fenced),
       .under_way = atomic_load (&c->under_way),
     };

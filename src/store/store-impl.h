@@ -78,9 +78,14 @@ struct export
   bool kept;                        /* could not be emptied: durable_keep () */
   bool made;                        /* [store.lock] else being made */
   bool listed;                      /* [store.lock] in the table */
-  unsigned nr_conns;                /* [store.lock] */
-  uint64_t closed_ns;               /* [store.lock] when the last one left */
-  atomic_bool written;              /* some request has modified it */
+  bool resizing;               /* [store.lock] nobody else may, nor remove */
+  bool left_cut;               /* [store.lock] since the open: reap.c */
+  bool shut;                   /* [store.lock] who asks for it waits */
+  atomic_bool paused;          /* its requests wait; changes under lock */
+  _Atomic uint64_t size_bytes; /* of connections that are opened now */
+  unsigned nr_conns;           /* [store.lock] */
+  uint64_t closed_ns;          /* [store.lock] when the last one left */
+  atomic_bool written;         /* some request has modified it */
   lock_t lock;
   struct conn *conns;                    /* [lock] */
   bool owned;                            /* [lock] */
@@ -102,10 +107,12 @@ struct conn {
   struct ident ident;   /* [const] */
   bool has_session;     /* [const] */
   uint64_t generation;  /* [const] */
-  atomic_bool readonly; /* for good once connected */
+  bool readonly;        /* [const] asked for so, or the store is */
+  uint64_t size_bytes;  /* [const] of x, when it connected */
   uint64_t opened_ns;   /* [const] */
   atomic_bool fenced;   /* set under export.lock */
   atomic_bool owns;     /* written under export.lock */
+  atomic_bool shut_out; /* the same: another client owned x at the last look */
   atomic_uint under_way;
   _Atomic uint64_t last_ns;
   struct req_count req[REQ_KINDS];
@@ -156,6 +163,13 @@ extern int reap_start (struct store *s);
 extern void reap_stop (struct store *s);
 extern void reap_wait (struct store *s);
 
+/* ---- resize.c ---- */
+
+/* What a crash or a stop has left behind the end of x, which is resizing, is
+ * freed.  EINTR (object_drop_stop ()), EIO: it is for the next one.
+ */
+extern int resize_finish (struct store *s, struct export *x);
+
 /* ---- table.c ---- */
 
 /* A new export of this name in the table, being made: others wait for it.
@@ -166,6 +180,8 @@ extern int table_add (struct store *s, const char *name, struct export **xp);
  * go while it waits.
  */
 extern struct export *table_find (struct store *s, const char *name);
+/* The same, made or being made. */
+extern struct export *table_look (struct store *s, const char *name);
 extern void table_remove (struct store *s, struct export *x);
 /* The first named export behind name that is made; NULL.  Lock: as before. */
 extern struct export *table_next (struct store *s, const char *name);
@@ -196,8 +212,8 @@ extern uint64_t linger_left_ns (struct store *s, const struct export *x,
 
 /* ---- owner.c ---- */
 
-/* The connection joins its export; fences, and is told to be read-only if
- * another client owns it.
+/* The connection joins its export; fences, and is shut out if another client
+ * owns it.
  */
 extern int owner_join (struct conn *c, const struct export_name *name);
 extern void owner_leave (struct conn *c);

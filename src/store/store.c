@@ -535,9 +535,10 @@ store_remove (struct store *s, const char *name, bool force)
     return EROFS;
   lock_acquire (&s->lock);
   x = table_find (s, name);
-  if (x == NULL || (x->nr_conns > 0 && !force)) {
+  if (x == NULL || x->resizing || (x->nr_conns > 0 && !force)) {
+    err = x == NULL ? ENOENT : x->resizing ? EALREADY : EBUSY;
     lock_release (&s->lock);
-    return x == NULL ? ENOENT : EBUSY;
+    return err;
   }
   if (s->config.readonly) {
     lock_release (&s->lock);

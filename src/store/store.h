@@ -120,10 +120,26 @@ struct store_create {
 extern int store_create (struct store *s, const struct store_create *c,
                          char instance[INSTANCE_HEX + 1]);
 
-/* ENOENT.  EROFS.  EBUSY: open, and not force.  With force, calls of those who
+/* ENOENT.  EROFS.  EBUSY: open, and not force.  EALREADY: it is being resized.
+ * With force, calls of those who
  * have it open fail with ESHUTDOWN from now on.  Its space is free on return.
  */
 extern int store_remove (struct store *s, const char *name, bool force);
+
+/* A named object gets this size, any byte size as in store_create; durable on
+ * return.  Connections that are open keep the end that they have.  What is new
+ * reads as zeros; what goes is free on return.  A moment long the object's
+ * requests wait.
+ *
+ * ENOENT.  EROFS.  EINVAL: bad size.  ENOTSUP: unnamed.  EBUSY: it would be
+ * smaller, and is open.  EALREADY: it is being made, or resized.  ENOSPC: what
+ * it reserves does not fit.  ETIMEDOUT: requests under way do not end.  After
+ * any of these, and ENOMEM, it is as it was.  EIO: the store has failed; or the
+ * size is what it was to be, and what goes could not be read: the next start
+ * goes on, or the next call.
+ */
+extern int store_resize (struct store *s, const char *name,
+                         uint64_t size_bytes);
 
 /* NULL, or what is wrong with a name for a named object. */
 extern const char *store_name_error (const char *name);
@@ -155,6 +171,17 @@ extern void store_disconnect (struct conn *c);
 
 extern uint64_t conn_size_bytes (const struct conn *c);
 extern bool conn_readonly (const struct conn *c);
+/* The process that owns the export, if it is another client's, all of whose
+ * connections come from it over Unix sockets; else 0.
+ */
+extern int64_t conn_owner_pid (const struct conn *c);
+/* If c is read-only as another client owned the export when it connected, and
+ * none does any more, it is as if it connected only now: of several that wait
+ * so, the first to write is the owner.  What asked to be read-only, or is of a
+ * readonly store, stays so.  True: c is not read-only.  Only for one whose
+ * client has not been told yet what conn_readonly () says.  Blocks: no.
+ */
+extern bool conn_look_again (struct conn *c);
 /* "farpage instance=… durability=… linger=…", for the life of c. */
 extern const char *conn_description (const struct conn *c);
 

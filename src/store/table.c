@@ -9,6 +9,8 @@
  *     large reserved one), and the others wait until it is made or has gone.
  * I2. An export that is not in the table is never found again; it lives until
  *     its last connection leaves.
+ * I3. While one is resized it stays in the table; and while it is made smaller
+ *     nobody gets it who does not know its new size (shut, resize.c).
  */
 
 #include <config.h>
@@ -54,6 +56,15 @@ table_has (struct store *s, const char *name)
 
   (void) position (s, name, &found);
   return found;
+}
+
+struct export *
+table_look (struct store *s, const char *name)
+{
+  bool found;
+  unsigned i = position (s, name, &found);
+
+  return found ? s->exports[i] : NULL;
 }
 
 struct export *
@@ -188,6 +199,7 @@ make (struct store *s, struct export *x, const struct export_config *config)
   x->shared = config->shared;
   x->closed_ns = env_now_ns ();
   env_random (x->instance, sizeof x->instance);
+  atomic_init (&x->size_bytes, config->size_bytes);
   oc = config_of (s, x);
   oc.size_bytes = config->size_bytes;
   oc.reserved = config->reserved;
@@ -242,8 +254,11 @@ export_load (struct store *s, struct dobject *dobj)
   x->closed_ns = env_now_ns ();
   atomic_store (&x->written, true);
   memcpy (x->instance, entry->instance, sizeof x->instance);
+  atomic_init (&x->size_bytes, entry->size_bytes);
+  x->resizing = x->left_cut = entry->old_bytes != 0;
   oc = config_of (s, x);
   oc.size_bytes = entry->size_bytes;
+  oc.old_bytes = entry->old_bytes;
   oc.reserved = entry->flags & DISK_OBJECT_RESERVED;
   describe (s, x);
   x->made = true;
@@ -259,7 +274,8 @@ export_get (struct store *s, const char *name,
   int err;
 
   lock_acquire (&s->lock);
-  x = table_find (s, name);
+  while ((x = table_find (s, name)) != NULL && x->shut)
+    cond_wait (&s->changed, &s->lock);
   if (x != NULL || config == NULL) {
     err = x == NULL ? ENOENT : create_only ? EEXIST : 0;
     if (err == 0) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Stores that the server makes, over volumes in memory that outlive it: what
- * lies on them at a moment is kept, and put back.
+ * lies on them at a moment is kept, and is put back while no store is open.
  *
  * FARPAGE_SEED: of whatever is random.
  */
@@ -100,7 +100,9 @@ try_open_store (struct live *t)
   kept.close = keep_open;
   for (unsigned i = 0; i < NR_VOLUMES; i++)
     t->v[i]->ops = &kept;
+  test_alone_begin (); /* no thread is there yet */
   err = store_open (&config, &t->s);
+  test_alone_end ();
   if (err == 0)
     err = store_start (t->s);
   if (err)
@@ -146,9 +148,11 @@ make (struct live *t, const char *name, uint64_t size_bytes)
 static inline void
 save (struct live *t)
 {
+  test_alone_begin ();
   for (unsigned i = 0; i < NR_VOLUMES; i++)
     assert_int_equal (
         volume_read (t->v[i], 0, t->image[i], t->v[i]->size_bytes), 0);
+  test_alone_end ();
 }
 
 /* Does t->image still show it? */
@@ -157,6 +161,7 @@ is_saved (struct live *t)
 {
   bool same = true;
 
+  test_alone_begin ();
   for (unsigned i = 0; i < NR_VOLUMES; i++) {
     uint8_t *now = aligned_alloc (PAGE_BYTES, t->v[i]->size_bytes);
 
@@ -164,6 +169,7 @@ is_saved (struct live *t)
     same = same && memcmp (now, t->image[i], t->v[i]->size_bytes) == 0;
     free (now);
   }
+  test_alone_end ();
   return same;
 }
 
@@ -186,9 +192,11 @@ save_quiet (struct live *t)
 static inline void
 put_back (struct live *t)
 {
+  test_alone_begin ();
   for (unsigned i = 0; i < NR_VOLUMES; i++)
     assert_int_equal (
         volume_write (t->v[i], 0, t->image[i], t->v[i]->size_bytes), 0);
+  test_alone_end ();
 }
 
 #endif /* FARPAGE_TEST_CHECK_LIVE_H */

@@ -3,6 +3,9 @@
  * Then they say ENOMEM, or say and do what they would have; no finding is made
  * up or missed, and a repair that ends with an error has changed nothing.
  *
+ * Check and repair have one thread, which the thread sanitizer does not follow
+ * here; it does in test-check.c and test-check-repair.c.
+ *
  * The linker puts the __wrap_ functions in place of the real ones.
  */
 
@@ -242,10 +245,12 @@ run (struct volume **v, unsigned nr, bool damaged)
   snprintf (t->dir, sizeof t->dir, "/tmp/test-check.XXXXXX");
   assert_non_null (mkdtemp (t->dir));
   snprintf (t->undo, sizeof t->undo, "%s/undo", t->dir);
+  test_alone_begin ();
   take_images (t);
   check_each (t);
   if (damaged)
     repair_each (t);
+  test_alone_end ();
   for (unsigned i = 0; i < nr; i++)
     free (t->image[i]);
   unlink (t->undo);

@@ -3,6 +3,9 @@
  * moments when the process could have died; then with blocks of these replaced
  * by their older selves, and with bits turned in the log.
  *
+ * The thread sanitizer follows the server, and not what has one thread: check,
+ * repair, an open until its threads start.
+ *
  * FARPAGE_SEED: of what is written, and of the damage.
  */
 
@@ -79,10 +82,21 @@ flush (struct live *t, const char *name)
   store_disconnect (c);
 }
 
+static int
+look (struct live *t)
+{
+  int err;
+
+  test_alone_begin ();
+  err = found_run (&t->found, t->v, NR_VOLUMES, true);
+  test_alone_end ();
+  return err;
+}
+
 static void
 expect_clean (struct live *t, bool closed)
 {
-  assert_int_equal (found_run (&t->found, t->v, NR_VOLUMES, true), 0);
+  assert_int_equal (look (t), 0);
   found_none (&t->found);
   assert_true (t->found.report.whole);
   assert_int_equal (t->found.report.closed, closed);
@@ -147,7 +161,7 @@ test_open (void **state)
 
   for (unsigned i = 0; i < ROUNDS; i++) {
     make_open (t);
-    assert_int_equal (found_run (&t->found, t->v, NR_VOLUMES, true), 0);
+    assert_int_equal (look (t), 0);
     found_none (&t->found);
     assert_true (t->found.report.whole);
     assert_non_null (strstr (t->found.notes, "was not closed"));
@@ -193,10 +207,14 @@ repair (struct live *t, const char *undo, uint64_t *nr)
                                  .note = found_note,
                                  .arg = &t->found };
   struct check_repair r = { .undo_path = undo };
+  int err;
 
   unlink (undo);
   memset (&t->found, 0, sizeof t->found);
-  return check_repair (&config, &r, &t->found.report, nr);
+  test_alone_begin ();
+  err = check_repair (&config, &r, &t->found.report, nr);
+  test_alone_end ();
+  return err;
 }
 
 /* Interrupted at some write, then once more: what recovery finds is the same,
@@ -261,11 +279,11 @@ test_repair (void **state)
        skip += 1 + (unsigned) (nr_planned / 24)) {
     put_back (t);
     interrupt (t, undo, skip);
-    assert_int_equal (found_run (&t->found, t->v, NR_VOLUMES, true), 0);
+    assert_int_equal (look (t), 0);
     found_none (&t->found);
     assert_int_equal (repair (t, undo, &nr), 0);
     found_none (&t->found);
-    assert_int_equal (found_run (&t->found, t->v, NR_VOLUMES, true), 0);
+    assert_int_equal (look (t), 0);
     found_none (&t->found);
     assert_false (t->found.report.recovered);
     open_store (t);
@@ -331,14 +349,14 @@ test_damage (void **state)
     int err;
 
     damage (t, i, place, NULL);
-    err = found_run (&t->found, t->v, NR_VOLUMES, true);
+    err = look (t);
     assert_true (err == 0 || err == EINVAL);
     nr_found += err != 0 || t->found.nr > 0;
     undamage (t, i, place);
   }
   assert_true (nr_found > NR_DAMAGES / 8);
   print_message ("%u of %u damages found\n", nr_found, NR_DAMAGES);
-  assert_int_equal (found_run (&t->found, t->v, NR_VOLUMES, true), 0);
+  assert_int_equal (look (t), 0);
   found_none (&t->found);
 }
 
@@ -375,7 +393,7 @@ test_older (void **state)
       if (memcmp (was, is, PAGE_BYTES) == 0)
         continue;
       damage (t, i, p, older[i]);
-      (void) found_run (&t->found, t->v, NR_VOLUMES, true);
+      (void) look (t);
       nr++;
       nr_found += t->found.nr > 0;
       if (was->magic == DISK_NODE_MAGIC && is->magic == DISK_NODE_MAGIC &&

@@ -229,6 +229,8 @@ test_entry (void **state)
     { offsetof (struct disk_object, id) + 7, "its id is impossible" },
     { offsetof (struct disk_object, size_bytes) + 7, "size is out of range" },
     { offsetof (struct disk_object, height), "height does not fit its size" },
+    { offsetof (struct disk_object, old_bytes),
+      "its size before is out of range" },
     { offsetof (struct disk_object, nr_zero) + 7, "more of it is mapped" },
     { offsetof (struct disk_object, seal) + 7, "spare bytes are not zero" },
     { offsetof (struct disk_object, spare) + 7, "spare bytes are not zero" },

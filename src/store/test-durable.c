@@ -277,13 +277,86 @@ test_failed (void **state)
   store_disconnect (c);
 }
 
+/* A disk with a byte in it, in a store that is stopped. */
+static void
+make_stopped (struct kept *k)
+{
+  struct conn *c;
+
+  create (&k->rig, "a", DISK);
+  c = open_as (&k->rig, "a", &peer_a);
+  assert_int_equal (write_byte (c, 0, 3), 0);
+  store_disconnect (c);
+  assert_int_equal (store_stop (k->rig.s), 0);
+  close_store (k);
+}
+
+/* Whoever comes to a store open read-only may read, and has nothing to wait
+ * for.
+ */
+static void
+test_readonly (void **state)
+{
+  struct kept *k = *state;
+  struct conn *c, *d;
+
+  make_stopped (k);
+  k->readonly = true;
+  assert_int_equal (open_store (k, STORE_FLUSH), 0);
+  c = open_as (&k->rig, "a", &peer_a);
+  d = open_as (&k->rig, "a", &peer_b);
+  assert_true (conn_readonly (c));
+  assert_int_equal (write_byte (c, 0, 4), EPERM);
+  assert_int_equal (conn_owner_pid (d), 0);
+  store_disconnect (c);
+  assert_false (conn_look_again (d));
+  assert_true (conn_readonly (d));
+  assert_int_equal (write_byte (d, 0, 4), EPERM);
+  assert_int_equal (read_byte (d, 0), 3);
+  store_disconnect (d);
+}
+
+/* All slots get a feature that nobody knows, which forbids writing. */
+static void
+add_feature (struct kept *k)
+{
+  void *page = aligned_alloc (PAGE_BYTES, PAGE_BYTES);
+  struct supers *s = calloc (1, sizeof *s);
+
+  assert_true (page != NULL && s != NULL);
+  assert_int_equal (supers_read (&k->memory, 1, s), 0);
+  s->root.ro_compat = 4;
+  for (unsigned i = 0; i < DISK_SUPER_SLOTS; i++)
+    assert_int_equal (supers_write_root (s, page), 0);
+  free (s);
+  free (page);
+}
+
+static void
+test_readonly_feature (void **state)
+{
+  struct kept *k = *state;
+  struct conn *c;
+
+  make_stopped (k);
+  add_feature (k);
+  assert_int_equal (open_store (k, STORE_FLUSH), EROFS);
+  k->readonly = true;
+  assert_int_equal (open_store (k, STORE_FLUSH), 0);
+  c = open_as (&k->rig, "a", &peer_a);
+  assert_int_equal (read_byte (c, 0), 3);
+  store_disconnect (c);
+}
+
 int
 main (void)
 {
   const struct CMUnitTest tests[] = {
-    CASE (test_reopen), CASE (test_create_remove), CASE (test_flush),
-    CASE (test_fua),    CASE (test_dying),         CASE (test_many),
-    CASE (test_failed), CASE (test_small_cache),
+    CASE (test_reopen),   CASE (test_create_remove),
+    CASE (test_flush),    CASE (test_fua),
+    CASE (test_dying),    CASE (test_many),
+    CASE (test_failed),   CASE (test_small_cache),
+    CASE (test_readonly), CASE (test_readonly_feature),
   };
 
   return cmocka_run_group_tests (tests, NULL, NULL);

@@ -22,6 +22,7 @@ struct kept {
   struct volume_ops kept_ops;   /* the same, but close does nothing */
   uint8_t *image;
   uint64_t cache_bytes;
+  bool readonly;
 };
 
 static inline void
@@ -41,6 +42,7 @@ open_store (struct kept *k, enum store_durability durability)
   c.nr_volumes = 1;
   c.durability = durability;
   c.cache_bytes = k->cache_bytes;
+  c.readonly = k->readonly;
   err = store_open (&c, &k->rig.s);
   return err ? err : store_start (k->rig.s);
 }

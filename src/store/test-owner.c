@@ -269,7 +269,163 @@ test_what_does_not_own (void **state)
   store_disconnect (other);
 }
 
+/* ---- the owner's process ---- */
+
+static void
+test_owner_pid (void **state)
+{
+  static const struct {
+    const char *what;
+    const struct peer *p[2];
+    const char *suffix;
+    int64_t pid;
+  } cases[] = {
+    { "a process", { &peer_a }, "", 17 },
+    { "its two connections", { &peer_a, &peer_a }, "", 17 },
+    { "an address", { &ip_a1 }, "", 0 },
+    { "an unknown peer", { &peer_unknown }, "", 0 },
+    { "a session of one process", { &peer_a, &peer_a }, "~." HEX_A ".1", 17 },
+    { "of two processes", { &peer_a, &unix_pid }, "~." HEX_A ".1", 0 },
+    { "of a process and an address", { &peer_a, &ip_b }, "~." HEX_A ".1", 0 },
+    { "of an address and a process", { &ip_b, &peer_a }, "~." HEX_A ".1", 0 },
+  };
+  struct rig *rig = *state;
+
+  create (rig, "n", MIB);
+  for (size_t i = 0; i < ARRAY (cases); i++) {
+    struct conn *other = open_as (rig, "n", &ip_6);
+    struct conn *c = open_suffix (rig, cases[i].suffix, cases[i].p[0]);
+    struct conn *d = NULL;
+
+    printf ("  %s\n", cases[i].what);
+    if (cases[i].p[1] != NULL)
+      d = open_suffix (rig, cases[i].suffix, cases[i].p[1]);
+    assert_int_equal (conn_owner_pid (other), 0); /* nobody's */
+    assert_int_equal (write_byte (c, 0, 1), 0);
+    assert_int_equal (conn_owner_pid (other), cases[i].pid);
+    assert_int_equal (conn_owner_pid (c), 0); /* its own */
+    store_disconnect (c);
+    assert_int_equal (conn_owner_pid (other),
+                      d != NULL && d->peer.kind == PEER_UNIX ? d->peer.pid : 0);
+    if (d != NULL)
+      store_disconnect (d);
+    assert_int_equal (conn_owner_pid (other), 0); /* nobody's again */
+    store_disconnect (other);
+  }
+}
+
+/* ---- looking again ---- */
+
+/* Shut out as long as any connection of the owner is there, then as if it had
+ * come when it looked.
+ */
+static void
+test_look_again (void **state)
+{
+  struct rig *rig = *state;
+  struct conn *c, *d, *waits, *late;
+
+  create (rig, "n", MIB);
+  c = open_as (rig, "n", &peer_a);
+  d = open_as (rig, "n", &peer_a);
+  assert_true (conn_look_again (c));
+  all_modify (c, 0);
+  waits = open_as (rig, "n", &peer_b);
+  for (int i = 0; i < 2; i++) {
+    assert_false (conn_look_again (waits));
+    assert_true (conn_readonly (waits));
+    all_modify (waits, EPERM);
+    store_disconnect (i == 0 ? c : d);
+  }
+  all_modify (waits, EPERM); /* it has not looked yet */
+  assert_true (conn_look_again (waits));
+  assert_false (conn_readonly (waits));
+  assert_string_equal (owner_of (rig), ""); /* a look does not own */
+  all_modify (waits, 0);
+  assert_string_equal (owner_of (rig), "pid 18 (uid 1001)");
+  late = open_as (rig, "n", &peer_a);
+  assert_false (conn_look_again (late));
+  all_modify (late, EPERM);
+  assert_true (conn_look_again (waits));
+  store_disconnect (late);
+  store_disconnect (waits);
+}
+
+/* Another connection of the one that waits has become the owner. */
+static void
+test_look_again_mine (void **state)
+{
+  struct rig *rig = *state;
+  struct conn *owner, *older, *waits;
+
+  create (rig, "n", MIB);
+  older = open_as (rig, "n", &peer_b);
+  owner = open_as (rig, "n", &peer_a);
+  all_modify (owner, 0);
+  waits = open_as (rig, "n", &peer_b);
+  store_disconnect (owner);
+  all_modify (older, 0);
+  all_modify (waits, EPERM);
+  assert_true (conn_look_again (waits));
+  all_modify (waits, 0);
+  store_disconnect (older);
+  store_disconnect (waits);
+}
+
+static void
+test_look_again_readonly (void **state)
+{
+  struct rig *rig = *state;
+  struct conn *owner, *before, *after;
+
+  create (rig, "n", MIB);
+  assert_int_equal (store_connect (rig->s, "n", true, &peer_b, &before), 0);
+  assert_false (conn_look_again (before));
+  owner = open_as (rig, "n", &peer_a);
+  all_modify (owner, 0);
+  assert_int_equal (store_connect (rig->s, "n", true, &peer_b, &after), 0);
+  assert_false (conn_look_again (after));
+  store_disconnect (owner);
+  assert_false (conn_look_again (before));
+  assert_false (conn_look_again (after));
+  assert_true (conn_readonly (before) && conn_readonly (after));
+  all_modify (before, EPERM);
+  all_modify (after, EPERM);
+  store_disconnect (before);
+  store_disconnect (after);
+}
+
+/* Two that wait: the first to write is the owner, whether the other has looked
+ * before that or looks then.
+ */
+static void
+test_look_again_two (void **state)
+{
+  struct rig *rig = *state;
+
+  create (rig, "n", MIB);
+  for (int before = 0; before < 2; before++) {
+    struct conn *owner = open_as (rig, "n", &peer_a), *b, *c;
+
+    all_modify (owner, 0);
+    b = open_as (rig, "n", &peer_b);
+    c = open_as (rig, "n", &ip_b);
+    store_disconnect (owner);
+    assert_true (conn_look_again (b));
+    if (before)
+      assert_true (conn_look_again (c));
+    all_modify (b, 0);
+    assert_int_equal (conn_look_again (c), before);
+    all_modify (c, EPERM);
+    assert_int_equal (conn_owner_pid (c), peer_b.pid);
+    store_disconnect (c);
+    store_disconnect (b);
+  }
+}
+
 /* ---- at once ---- */
+
+#define RIVALS 8
 
 struct rival {
   struct rig *rig;
@@ -283,15 +439,50 @@ rival (void *arg)
 {
   struct rival *r = arg;
   struct conn *c = open_as (r->rig, "n", &r->peer);
+  bool may;
 
   pthread_barrier_wait (r->start);
+  pthread_barrier_wait (r->start); /* an owner has gone */
+  may = conn_look_again (c);
   r->result = write_byte (c, 0, (uint8_t) r->peer.pid);
+  assert_true (may || r->result == EPERM);
   pthread_barrier_wait (r->start);
   store_disconnect (c);
   return NULL;
 }
 
-/* Of many who write first at once, one is the owner. */
+/* One of them is the owner when the one before, if any, has gone. */
+static void
+compete (struct rig *rig, struct conn *before)
+{
+  pthread_barrier_t start;
+  pthread_t thread[RIVALS];
+  struct rival r[RIVALS];
+  int nr_good = 0;
+
+  pthread_barrier_init (&start, NULL, RIVALS + 1);
+  for (int i = 0; i < RIVALS; i++) {
+    r[i] = (struct rival){ rig, peer_a, &start, -1 };
+    r[i].peer.pid = i + 1;
+    pthread_create (&thread[i], NULL, rival, &r[i]);
+  }
+  pthread_barrier_wait (&start);
+  if (before != NULL)
+    store_disconnect (before);
+  pthread_barrier_wait (&start);
+  pthread_barrier_wait (&start);
+  for (int i = 0; i < RIVALS; i++) {
+    pthread_join (thread[i], NULL);
+    assert_true (r[i].result == 0 || r[i].result == EPERM);
+    nr_good += r[i].result == 0;
+  }
+  pthread_barrier_destroy (&start);
+  assert_int_equal (nr_good, 1);
+}
+
+/* Of many who write first at once, one is the owner; of those, too, who have
+ * waited for another to go.
+ */
 static void
 test_rivals (void **state)
 {
@@ -299,24 +490,13 @@ test_rivals (void **state)
 
   create (rig, "n", MIB);
   for (int round = 0; round < 100; round++) {
-    pthread_barrier_t start;
-    pthread_t thread[8];
-    struct rival r[8];
-    int nr_good = 0;
+    struct conn *before = NULL;
 
-    pthread_barrier_init (&start, NULL, 8);
-    for (int i = 0; i < 8; i++) {
-      r[i] = (struct rival){ rig, peer_a, &start, -1 };
-      r[i].peer.pid = i + 1;
-      pthread_create (&thread[i], NULL, rival, &r[i]);
+    if (round % 2 == 1) {
+      before = open_as (rig, "n", &peer_b);
+      all_modify (before, 0);
     }
-    for (int i = 0; i < 8; i++) {
-      pthread_join (thread[i], NULL);
-      assert_true (r[i].result == 0 || r[i].result == EPERM);
-      nr_good += r[i].result == 0;
-    }
-    pthread_barrier_destroy (&start);
-    assert_int_equal (nr_good, 1);
+    compete (rig, before);
   }
 }
 
@@ -324,9 +504,17 @@ int
 main (void)
 {
   static const struct CMUnitTest tests[] = {
-    CASE (test_pairs),  CASE (test_last_close),
-    CASE (test_shared), CASE (test_readonly_holds),
-    CASE (test_rivals), CASE (test_what_does_not_own),
+    CASE (test_pairs),
+    CASE (test_last_close),
+    CASE (test_shared),
+    CASE (test_readonly_holds),
+    CASE (test_what_does_not_own),
+    CASE (test_owner_pid),
+    CASE (test_look_again),
+    CASE (test_look_again_mine),
+    CASE (test_look_again_readonly),
+    CASE (test_look_again_two),
+    CASE (test_rivals),
   };
 
   return cmocka_run_group_tests_name ("owner", tests, NULL, NULL);

@@ -35,33 +35,16 @@ read -ra servers <<< "${FARPAGE_BENCH_SERVERS:-$(by "farpage file" "farpage file
 read -ra jobs <<< "${FARPAGE_BENCH_JOBS:-rwrite-q32 rwrite-q32-fsync32 rread-q32-cold rread-q32 read-128k-aged write-128k read-128k}"
 read -ra rates <<< "${FARPAGE_BENCH_RATES-$(by 0 "0 50000 20000 5000 1000")}"
 
-for tool in fio jq nbdkit qemu-nbd; do
-  command -v "$tool" > /dev/null || {
-    echo "bench-durable: $tool is missing (apt-get install fio jq nbdkit qemu-utils)" >&2
-    exit 77
-  }
-done
-
-dir=$(mktemp -d "${TMPDIR:-/tmp}/farpage-bench.XXXXXX")
+program=bench-durable
+# shellcheck source-path=SCRIPTDIR source=bench.sh
+. "$(dirname "$0")/bench.sh"
+need fio jq nbdkit qemu-nbd
 staging=$(mktemp -d "${FARPAGE_BENCH_STAGING:-/dev/shm}/farpage-bench.XXXXXX")
-declare -A pid_of=()
-cleanup () {
-  for pid in "${pid_of[@]}"; do kill "$pid" 2> /dev/null || true; done
-  wait
-  rm -rf "$dir" "$staging"
-}
-trap cleanup EXIT
+dirs+=("$staging")
+unset pids
+declare -A pids=()              # by name of the server
 
 # ---- servers
-
-wait_for () {
-  for _ in $(seq 100); do
-    [ -S "$1" ] && return
-    sleep 0.1
-  done
-  echo "bench-durable: $1 did not come" >&2
-  exit 1
-}
 
 # A store NAME with a disk of MB; OPTION...: of format.
 start_store () {
@@ -70,7 +53,7 @@ start_store () {
   "$farpage" format "$dir/$name.img" --size "${pool_mb}M" "${@:3}" > /dev/null
   nbdkit -f -t "$threads" -U "$dir/$name.sock" "$plugin" "$dir/$name.img" \
     staging="$staging" control="$dir/$name.control" &
-  pid_of[$name]=$!
+  pids[$name]=$!
   wait_for "$dir/$name.control"
   "$farpage" create bench "${disk_mb}M" --socket "$dir/$name.control" > /dev/null
 }
@@ -82,23 +65,23 @@ start () {
     file)
       truncate -s "${mb}M" "$dir/$name.img"
       nbdkit -f -t "$threads" -U "$sock" file "$dir/$name.img" &
-      pid_of[$name]=$! ;;
+      pids[$name]=$! ;;
     memory)
       nbdkit -f -t "$threads" -U "$sock" memory "${mb}M" &
-      pid_of[$name]=$! ;;
+      pids[$name]=$! ;;
     qemu-raw)
       truncate -s "${mb}M" "$dir/$name.img"
       qemu-nbd -t -e 8 -f raw -k "$sock" "$dir/$name.img" &
-      pid_of[$name]=$! ;;
+      pids[$name]=$! ;;
     *) echo "bench-durable: no server '$name'" >&2; exit 2 ;;
   esac
   wait_for "$sock"
 }
 
 stop () {
-  kill "${pid_of[$1]}"
-  wait "${pid_of[$1]}" || true
-  unset "pid_of[$1]"
+  kill "${pids[$1]}"
+  wait "${pids[$1]}" || true
+  unset "pids[$1]"
   rm -f "$dir/$1.img"
 }
 
@@ -184,7 +167,7 @@ compare () {
 
 # ---- bytes to the volume, and bytes of maps
 
-written () { sed -n 's/^write_bytes: //p' "/proc/${pid_of[$1]}/io"; }
+written () { sed -n 's/^write_bytes: //p' "/proc/${pids[$1]}/io"; }
 
 # Until nothing has been written for longer than a cycle waits.
 idle () {

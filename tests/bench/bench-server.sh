@@ -19,21 +19,10 @@ mb=${FARPAGE_BENCH_MB:-512}
 read -ra servers <<< "${FARPAGE_BENCH_SERVERS:-farpage-mem farpage-file null memory file qemu-raw qemu-qcow2}"
 read -ra jobs <<< "${FARPAGE_BENCH_JOBS:-rread-q1 rread-q32 rwrite-q1 rwrite-q32 rwrite-q32-fsync32 read-128k write-128k}"
 
-for tool in fio jq nbdkit qemu-nbd qemu-img; do
-  command -v "$tool" > /dev/null || {
-    echo "bench-server: $tool is missing (apt-get install fio jq nbdkit qemu-utils)" >&2
-    exit 77
-  }
-done
-
-dir=$(mktemp -d "${TMPDIR:-/tmp}/farpage-bench.XXXXXX")
-pids=()
-cleanup () {
-  for pid in "${pids[@]}"; do kill "$pid" 2> /dev/null || true; done
-  wait
-  rm -rf "$dir"
-}
-trap cleanup EXIT
+program=bench-server
+# shellcheck source-path=SCRIPTDIR source=bench.sh
+. "$(dirname "$0")/bench.sh"
+need fio jq nbdkit qemu-nbd qemu-img
 
 # What each server is, and the export to ask it for.
 start () {
@@ -59,12 +48,7 @@ start () {
     *) echo "bench-server: no server '$name'" >&2; exit 2 ;;
   esac
   pids+=($!)
-  for _ in $(seq 100); do
-    [ -S "$sock" ] && return
-    sleep 0.1
-  done
-  echo "bench-server: $name did not start" >&2
-  exit 1
+  wait_for "$sock"
 }
 
 uri () {

@@ -73,7 +73,7 @@ missing libisal libisal-dev
 missing jansson libjansson-dev
 missing blkid libblkid-dev
 warned cmocka libcmocka-dev
-warned libnbd libnbd-dev
+missing libnbd libnbd-dev
 pc_without none
 # libev has no .pc file in Debian: as if the compiler had not found it.
 rm -f "$work/pc/libev.pc"

@@ -43,7 +43,15 @@ fi
 installed "$plugindir/nbdkit-farpage-plugin.so"
 installed "$(variable client/tool bindir)/farpage"
 installed "$(variable . docdir)/README.md"
+for file in libfarpage.so.0 libfarpage.a pkgconfig/farpage.pc; do
+  installed "$(variable client/pager libdir)/$file"
+done
+installed "$(variable client/pager includedir)/farpage.h"
 installed "$(variable contrib bashcompdir)/farpage"
+unitdir=$(variable contrib systemdsystemunitdir)
+for unit in farpage.service farpage.socket farpage-attach@.service; do
+  installed "$unitdir/$unit"
+done
 # A manual page for every one there is in the sources.
 while read -r page; do
   page=${page##*/}
@@ -53,8 +61,10 @@ done < <(find "$TOP_SRCDIR/src" "$TOP_SRCDIR/plugins" "$TOP_SRCDIR/client" \
 installed "$(variable . mandir)/man1/farpage.1"
 
 # No test, no helper, no library of one layer.
-others=$(cd "$dest" && find . -type f | grep -vE \
-  '/nbdkit-farpage-plugin\.(so|la)$|/bin/farpage$|/man/|/doc/|completions/')
+others=$(cd "$dest" && find . -type f | grep -vE -e \
+  '/nbdkit-farpage-plugin\.(so|la)$|/bin/farpage$|/man/|/doc/|completions/' \
+  -e '/libfarpage\.(so\.[0-9.]*|a|la)$|/include/farpage\.h$|/farpage\.pc$' \
+  -e '/system/farpage(-attach@)?\.(service|socket)$')
 if [ -z "$others" ]; then
   ok
 else

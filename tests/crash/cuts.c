@@ -218,8 +218,7 @@ try_with_fault (const struct chain *ch, const struct crash *crash)
 }
 
 /* Of the root's superblocks one is lost, which costs nothing; or two, and what
- * is left may not serve: but if it does, nothing is lost.  Two with the process
- * may be those that named its staging: docs/recovery.md.
+ * is left may not serve: but if it does, nothing is lost.
  */
 static void
 lose_slots (const struct chain *ch, const struct crash *crash)
@@ -227,8 +226,7 @@ lose_slots (const struct chain *ch, const struct crash *crash)
   uint64_t n = rng_mix (hash_add (ch->seed, crash->at) ^ crash->choice);
   struct image *root = &ch->after->disks.image[0];
   struct cuts *c = ch->c;
-  unsigned nr = crash->kind == CRASH_MACHINE ? 1 + (n >> 8) % 2 : 1;
-  unsigned first = (n >> 16) % DISK_SUPER_SLOTS;
+  unsigned nr = 1 + (n >> 8) % 2, first = (n >> 16) % DISK_SUPER_SLOTS;
 
   if (ch->depth > 0 || n % 2 != 1 || ch->run->subject->check_media == NULL)
     return;

@@ -122,30 +122,36 @@ ledger_note_together (struct ledger *l, const struct done_op *ops, unsigned nr,
 
 /* ---- names ---- */
 
+/* Pages that it has no more are zeros if it gets them again. */
 static void
-forget_pages (struct expect *e, unsigned name)
+cut_pages (struct expect *e, unsigned name, uint32_t nr_pages)
 {
   unsigned kept = 0;
 
   for (unsigned i = 0; i < e->nr_pages; i++)
-    if (e->page[i].name != name)
+    if (e->page[i].name != name || e->page[i].pgno < nr_pages)
       e->page[kept++] = e->page[i];
   e->nr_pages = kept;
 }
 
-/* Making and removing are durable when they are answered. */
+/* Making, removing and resizing are durable when they are answered. */
 static void
 note_name (struct expect *e, const struct done_op *o, enum ledger_how how)
 {
   struct expect_name *n = &e->name[o->op.name];
 
   if (o->op.kind == OP_CREATE)
-    *n = (struct expect_name){ o->life, how != LEDGER_WELL, o->op.nr };
-  else if (how != LEDGER_WELL)
+    *n = (struct expect_name){ o->life, how != LEDGER_WELL, o->op.nr, 0 };
+  else if (o->op.kind == OP_RESIZE && how != LEDGER_WELL)
+    n->or_pages = o->op.nr;
+  else if (o->op.kind == OP_RESIZE) {
+    n->nr_pages = o->op.nr;
+    cut_pages (e, o->op.name, o->op.nr);
+  } else if (how != LEDGER_WELL)
     n->may_be_absent = true;
   else {
     *n = (struct expect_name){ 0 };
-    forget_pages (e, o->op.name);
+    cut_pages (e, o->op.name, 0);
   }
 }
 
@@ -163,6 +169,7 @@ ledger_note (struct ledger *l, const struct done_op *o, enum ledger_how how)
     break;
   case OP_CREATE:
   case OP_REMOVE:
+  case OP_RESIZE:
     note_name (&l->live, o, how);
     note_name (&l->durable, o, how);
     break;

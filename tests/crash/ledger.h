@@ -26,7 +26,8 @@ enum ledger_how {
 
 extern void ledger_begin (struct ledger *l, const struct expect *start,
                           bool strict);
-/* A write, trim, zero, flush, create or remove; others change nothing. */
+/* A write, trim, zero, flush, create, remove or resize; others change nothing.
+ */
 extern void ledger_note (struct ledger *l, const struct done_op *o,
                          enum ledger_how how);
 /* So many changes and flushes by several clients at once; as they are when the

@@ -10,7 +10,7 @@
  *   hot      durable writes of a page or two: log, and few nodes
  *   leaves   whole leaves of a map are emptied, and are needed again
  *   churn    many pages over and over, and no flush: blocks come round
- *   names    an object is made, written and removed
+ *   names    an object is made, written, resized and removed
  *   together several clients at once (long-together.c)
  *
  * A run has about half of these, the seed says which: what comes of one phase
@@ -73,14 +73,15 @@ void
 long_op (struct long_run *y, const struct op *op)
 {
   static const char *const what[OP_KINDS] = {
-    [OP_WRITE] = "a write",  [OP_TRIM] = "a trim",
-    [OP_ZERO] = "a zero",    [OP_ZERO_RESERVED] = "a zero",
-    [OP_FLUSH] = "a flush",  [OP_CREATE] = "a create",
-    [OP_REMOVE] = "a remove"
+    [OP_WRITE] = "a write",   [OP_TRIM] = "a trim",
+    [OP_ZERO] = "a zero",     [OP_ZERO_RESERVED] = "a zero",
+    [OP_FLUSH] = "a flush",   [OP_CREATE] = "a create",
+    [OP_REMOVE] = "a remove", [OP_RESIZE] = "a resize"
   };
   bool failed_before = run_store_failed ();
   bool durable = op->fua || op->kind == OP_FLUSH || op->kind == OP_CREATE ||
-                 op->kind == OP_REMOVE || y->subject->strict;
+                 op->kind == OP_REMOVE || op->kind == OP_RESIZE ||
+                 y->subject->strict;
   struct done_op *o = &y->op[y->nr_ops++];
 
   *o = (struct done_op){ .op = *op,
@@ -94,8 +95,9 @@ long_op (struct long_run *y, const struct op *op)
     o->life = ++y->life;
   o->error = subject_send (y->subject, y->s, o);
   o->reply = record_event (&y->record);
-  if (o->error == ENOSPC && op->kind != OP_CREATE && y->subject->reserves &&
-      is_reserved (o->life) && (y->fault == NULL || !y->fault->hit))
+  if (o->error == ENOSPC && !was_refused (o, RECORD_NEVER) &&
+      y->subject->reserves && is_reserved (o->life) &&
+      (y->fault == NULL || !y->fault->hit))
     long_wrong (y, "%s of a reserved object finds no space", what[op->kind]);
   long_judge (y, what[op->kind], o->error, failed_before, durable);
   if (y->group == 0 && !was_refused (o, RECORD_NEVER))
@@ -243,15 +245,18 @@ churn (struct long_run *y)
 static void
 names (struct long_run *y)
 {
+  static const uint32_t sizes[] = { 4, 200, 520, 1100 };
   const struct expect_name *n = &y->ledger.live.name[EXTRA];
   struct op op = { .kind = OP_WRITE, .name = EXTRA };
   uint32_t what = below (y, 8);
 
-  if (n->may_be_absent || what == 0) {
+  if (n->may_be_absent || n->or_pages != 0 || what == 0) {
     mixed (y);
     return;
   }
-  op.first = below (y, EXTRA_NR) * PAGE_SECTORS;
+  op.first = below (y, n->nr_pages < EXTRA_NR && n->life != 0 ? n->nr_pages
+                                                              : EXTRA_NR) *
+             PAGE_SECTORS;
   op.nr = PAGE_SECTORS;
   if (n->life == 0)
     op = is_reserved (y->life + 1)
@@ -264,6 +269,14 @@ names (struct long_run *y)
     op = (struct op){ .kind = OP_REMOVE, .name = EXTRA };
   else if (what == 3)
     op = (struct op){ .kind = OP_FLUSH, .name = EXTRA };
+  else if (what == 4 && y->subject->resize != NULL)
+    op = (struct op){ .kind = OP_RESIZE,
+                      .name = EXTRA,
+                      .nr = is_reserved (n->life)
+                                ? 4 + below (y, 2 * RESERVED_NR)
+                                : sizes[below (y, 4)] };
+  if (op.kind == OP_RESIZE)
+    op.nr += op.nr == n->nr_pages; /* one that must write something */
   long_op (y, &op);
 }
 

@@ -30,8 +30,10 @@
  * on the way or not, but never after one that began when it was over.
  *
  * So a page is old or new and never mixed, and never new with an older write
- * missing below.  Objects go the same way, one at a time: creating and
- * removing are durable when they are replied to.
+ * missing below.  Objects go the same way, one at a time: creating, removing
+ * and resizing are durable when they are replied to.  Pages behind the end of
+ * an object that was made smaller are zeros, if it ever has them again; of one
+ * of which nobody knows whether it was they are as before, if it has them.
  */
 
 #include <config.h>
@@ -155,7 +157,8 @@ expect_hash (const struct expect *e)
   for (unsigned i = 0; i < MODEL_NAMES; i++)
     hash = hash_add (hash, (uint64_t) e->name[i].life << 40 |
                                (uint64_t) e->name[i].nr_pages << 1 |
-                               e->name[i].may_be_absent);
+                               e->name[i].may_be_absent) +
+           e->name[i].or_pages;
   for (unsigned i = 0; i < e->nr_pages; i++) {
     const struct expect_page *p = &e->page[i];
     uint64_t sum = 0;
@@ -204,7 +207,7 @@ must_survive (const struct question *q, const struct done_op *o)
   if (o->error != 0 || o->reply >= q->replied)
     return false;
   return q->read || q->kind == CRASH_PROCESS || q->h->strict || o->op.fua ||
-         flushed (q, o);
+         o->op.kind == OP_RESIZE || flushed (q, o);
 }
 
 static bool
@@ -212,6 +215,8 @@ touches (const struct done_op *o, const struct expect_page *p, uint16_t life)
 {
   uint32_t first = p->pgno * PAGE_SECTORS;
 
+  if (o->op.kind == OP_RESIZE)
+    return o->life == life && p->pgno >= o->op.nr;
   return changes_pages (o->op.kind) && o->life == life &&
          o->op.first < first + PAGE_SECTORS && first < o->op.first + o->op.nr;
 }
@@ -241,7 +246,9 @@ model_apply (const struct done_op *o, uint32_t pgno, struct content *c)
   for (unsigned i = 0; i < PAGE_SECTORS; i++) {
     uint32_t sector = pgno * PAGE_SECTORS + i;
 
-    if (sector >= o->op.first && sector < o->op.first + o->op.nr)
+    if (o->op.kind == OP_RESIZE)
+      c->token[i] = pgno < o->op.nr ? c->token[i] : 0;
+    else if (sector >= o->op.first && sector < o->op.first + o->op.nr)
       c->token[i] = o->op.kind == OP_WRITE ? o->token : 0;
   }
 }
@@ -287,7 +294,8 @@ page_versions (const struct question *q, struct expect_page *p, uint16_t life)
   for (unsigned i = 0; i < q->h->nr; i++) {
     const struct done_op *o = &q->h->op[i];
 
-    if (o->begin >= q->begun || !touches (o, p, life))
+    if (o->begin >= q->begun || !touches (o, p, life) ||
+        (o->op.kind == OP_RESIZE && !must_survive (q, o)))
       continue;
     if (must_survive (q, o))
       w.must |= 1u << w.nr;
@@ -312,11 +320,16 @@ name_versions (const struct question *q, struct expect *to)
     struct expect_name *n = &to->name[o->op.name];
     bool sure = o->error == 0 && o->reply < q->replied;
 
-    if ((o->op.kind != OP_CREATE && o->op.kind != OP_REMOVE) ||
+    if ((o->op.kind != OP_CREATE && o->op.kind != OP_REMOVE &&
+         o->op.kind != OP_RESIZE) ||
         o->begin >= q->begun || was_refused (o, q->replied))
       continue;
     if (o->op.kind == OP_CREATE)
-      *n = (struct expect_name){ o->life, !sure, o->op.nr };
+      *n = (struct expect_name){ o->life, !sure, o->op.nr, 0 };
+    else if (o->op.kind == OP_RESIZE && sure)
+      n->nr_pages = o->op.nr;
+    else if (o->op.kind == OP_RESIZE)
+      n->or_pages = o->op.nr;
     else if (sure)
       *n = (struct expect_name){ 0 };
     else

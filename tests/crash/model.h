@@ -27,6 +27,7 @@ enum op_kind {
   OP_FLUSH,
   OP_CREATE,
   OP_REMOVE,
+  OP_RESIZE,
   OP_SLEEP,  /* 6 s: timers come */
   OP_REOPEN, /* close and open again, with nobody else at work */
   OP_KINDS
@@ -35,7 +36,8 @@ enum op_kind {
 struct op {
   enum op_kind kind;
   unsigned name;      /* which object */
-  uint32_t first, nr; /* in sectors; OP_CREATE: nr is the size in pages */
+  uint32_t first, nr; /* in sectors; OP_CREATE, OP_RESIZE: nr is the size in
+                       * pages */
   bool fua;           /* OP_CREATE: reserved */
   unsigned client;    /* which task does it */
 };
@@ -57,6 +59,7 @@ struct expect_name {
   uint16_t life;      /* of the object, if there is one; 0: there is none */
   bool may_be_absent; /* with a life: it, or none */
   uint32_t nr_pages;
+  uint32_t or_pages; /* not 0: or so many */
 };
 
 /* Pages that are not named are zeros. */
@@ -88,11 +91,14 @@ struct history {
 };
 
 /* What a crash at a point leaves, after the store was open. */
-/* A create that found no space was answered by `at`: nothing was made. */
+/* A create or resize that found no space was answered by `at`: nothing was
+ * changed.
+ */
 static inline bool
 was_refused (const struct done_op *o, uint64_t at)
 {
-  return o->op.kind == OP_CREATE && o->error == ENOSPC && o->reply < at;
+  return (o->op.kind == OP_CREATE || o->op.kind == OP_RESIZE) &&
+         o->error == ENOSPC && o->reply < at;
 }
 
 extern void model_crash (const struct history *h, enum crash_kind kind,

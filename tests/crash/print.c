@@ -12,9 +12,10 @@
 #include <string.h>
 
 static const char kinds[OP_KINDS] = {
-  [OP_WRITE] = 'w',         [OP_TRIM] = 't',  [OP_ZERO] = 'z',
-  [OP_ZERO_RESERVED] = 'Z', [OP_FLUSH] = 'f', [OP_CREATE] = 'c',
-  [OP_REMOVE] = 'r',        [OP_SLEEP] = 's', [OP_REOPEN] = 'o',
+  [OP_WRITE] = 'w',         [OP_TRIM] = 't',   [OP_ZERO] = 'z',
+  [OP_ZERO_RESERVED] = 'Z', [OP_FLUSH] = 'f',  [OP_CREATE] = 'c',
+  [OP_REMOVE] = 'r',        [OP_RESIZE] = 'R', [OP_SLEEP] = 's',
+  [OP_REOPEN] = 'o',
 };
 
 static bool
@@ -24,8 +25,8 @@ has_name (const struct op *op)
 }
 
 /* KIND[!] NAME FIRST+NR [@CLIENT]: "wa0+8", "w!a0+8@1", "fa", "ca0+64", "s".
- * FIRST and NR in sectors; of a create, NR in pages.  "o": closed and opened
- * again.
+ * FIRST and NR in sectors; of a create or resize ("Ra0+32"), NR in pages.  "o":
+ * closed and opened again.
  */
 void
 op_print (const struct op *op, char *text, size_t bytes)

@@ -33,14 +33,15 @@ struct copied {
 
 struct ram_copy {
   unsigned refs;
-  uint64_t id, nr_buffers, epoch;
+  uint64_t id, nr_buffers, epoch, sequence;
   unsigned nr;
   struct copied copied[];
 };
 
 struct file {
   struct staging sg;
-  uint64_t epoch; /* as in staging_config */
+  uint64_t epoch;    /* as in staging_config */
+  uint64_t sequence; /* as staging_named () said */
   bool published;
   bool old; /* opened, not made */
 };
@@ -91,7 +92,7 @@ ram_hash (const struct ram_copy *copy)
 
     hash += hash_add (c->what, c->block != NULL ? c->block->hash : 0);
   }
-  return hash_add (hash, copy->id);
+  return hash_add (hash_add (hash, copy->id), copy->sequence);
 }
 
 static bool
@@ -131,7 +132,11 @@ copy_live (const struct file *f)
     nr += f->sg.tags[i].what != 0;
   copy = must (malloc (sizeof *copy + nr * sizeof copy->copied[0]));
   *copy = (struct ram_copy){
-    .refs = 1, .id = f->sg.id, .nr_buffers = f->sg.nr_buffers, .epoch = f->epoch
+    .refs = 1,
+    .id = f->sg.id,
+    .nr_buffers = f->sg.nr_buffers,
+    .epoch = f->epoch,
+    .sequence = f->sequence,
   };
   for (unsigned i = 0; i < f->sg.nr_buffers; i++)
     if (f->sg.tags[i].what != 0)
@@ -216,6 +221,13 @@ ram_publish (struct staging *sg)
   return 0;
 }
 
+static int
+ram_named (struct staging *sg, uint64_t sequence)
+{
+  file_of (sg)->sequence = sequence;
+  return 0;
+}
+
 static void
 ram_close (struct staging *sg, bool remove)
 {
@@ -244,6 +256,7 @@ make_file (uint64_t id, uint64_t nr_buffers)
   f->sg.memory = take_memory (nr_buffers);
   f->sg.tags = must (calloc (nr_buffers, sizeof *f->sg.tags));
   f->sg.publish = ram_publish;
+  f->sg.named = ram_named;
   f->sg.close = ram_close;
   return f;
 }
@@ -275,6 +288,7 @@ ram_open (const char *name, const uint8_t uuid[DISK_UUID_BYTES], uint64_t id,
     return ENOENT;
   f = make_file (id, left->nr_buffers);
   f->epoch = left->epoch;
+  f->sequence = left->sequence;
   f->old = true;
   for (unsigned i = 0; i < left->nr; i++) {
     const struct copied *c = &left->copied[i];
@@ -291,19 +305,21 @@ ram_open (const char *name, const uint8_t uuid[DISK_UUID_BYTES], uint64_t id,
 }
 
 static int
-ram_check_epoch (const char *name, const uint8_t uuid[DISK_UUID_BYTES],
-                 uint64_t epoch)
+ram_check_root (const char *name, const uint8_t uuid[DISK_UUID_BYTES],
+                uint64_t epoch, uint64_t sequence)
 {
   (void) name;
   (void) uuid;
-  return dir.left != NULL && dir.left->epoch > epoch ? ESTALE : 0;
+  if (dir.left == NULL)
+    return 0;
+  return dir.left->epoch > epoch || dir.left->sequence > sequence ? ESTALE : 0;
 }
 
 void
 ram_begin (void)
 {
   static const struct staging_ops ops = { ram_create, ram_open,
-                                          ram_check_epoch };
+                                          ram_check_root };
 
   staging_set (&ops);
 }

@@ -92,12 +92,13 @@ struct object_view {
 };
 
 static void
-view_object (struct object_view *o, unsigned name, const struct expect *e)
+view_object (struct object_view *o, unsigned name, const struct expect *e,
+             uint32_t nr_pages)
 {
   memset (o, 0, sizeof *o);
   o->name = name;
   o->life = e->name[name].life;
-  o->nr_pages = e->name[name].nr_pages;
+  o->nr_pages = nr_pages;
   for (unsigned i = 0; i < e->nr_pages; i++)
     if (e->page[i].name == name)
       o->page[e->page[i].pgno] = &e->page[i];
@@ -179,13 +180,14 @@ compare_name (struct bench *b, unsigned name, const struct expect *e,
     wrong (b->run, "size of %c: %s", 'a' + name, strerror (err));
   else if (n->life == 0)
     wrong (b->run, "object %c is there and should not be", 'a' + name);
-  else if (nr_pages != n->nr_pages)
-    wrong (b->run, "object %c has %u pages, not %u", 'a' + name, nr_pages,
-           n->nr_pages);
+  else if (nr_pages != n->nr_pages &&
+           (nr_pages == 0 || nr_pages != n->or_pages))
+    wrong (b->run, "object %c has %u pages, not %u (or %u)", 'a' + name,
+           nr_pages, n->nr_pages, n->or_pages);
   else {
     if (found != NULL)
-      found->name[name] = (struct expect_name){ n->life, false, nr_pages };
-    view_object (&view, name, e);
+      found->name[name] = (struct expect_name){ n->life, false, nr_pages, 0 };
+    view_object (&view, name, e, nr_pages);
     compare_object (b, &view, found);
   }
 }
@@ -254,21 +256,27 @@ name_now (const struct run *run, unsigned name)
  * whatever was done before it.
  */
 static bool
-makes_sense (const struct op *op, const struct expect_name *now)
+makes_sense (const struct subject *subject, const struct op *op,
+             const struct expect_name *now)
 {
   if (op->kind == OP_SLEEP || op->kind == OP_REOPEN)
     return true;
   if (op->kind == OP_CREATE || now->life == 0)
     return op->kind == OP_CREATE && now->life == 0;
+  if (op->kind == OP_RESIZE)
+    return subject->resize != NULL;
   return op->first + op->nr <= now->nr_pages * PAGE_SECTORS;
 }
 
-/* May this find no space?  In a reserved object never. */
+/* May this find no space?  In a reserved object never, but to make it larger.
+ */
 static bool
 may_fill (const struct bench *b, const struct done_op *o)
 {
   const struct history *h = &b->run->history;
 
+  if (o->op.kind == OP_RESIZE)
+    return true;
   for (unsigned i = 0; i < h->nr; i++)
     if (b->config->subject->reserves && &h->op[i] != o &&
         h->op[i].op.kind == OP_CREATE && h->op[i].op.fua &&
@@ -285,7 +293,7 @@ one_op (struct bench *b, const struct op *op)
   struct done_op *o;
   int err;
 
-  if (b->s == NULL || !makes_sense (op, &now) ||
+  if (b->s == NULL || !makes_sense (b->config->subject, op, &now) ||
       run->history.nr == MODEL_OPS_MAX)
     return;
   o = &run->history.op[run->history.nr++];

@@ -28,12 +28,16 @@
 #include "model.h"
 #include "store.h"
 #include "super.h"
+#include "task.h"
 
 /* In the smallest one what is kept for a cut comes before three quarters. */
 #define PLAIN_RING_BLOCKS 112u
 /* The least for a free map of so many nodes. */
 #define HUGE_RING_BLOCKS 1072u
 #define HUGE_BUFS        256u
+
+/* Until what a crash has left of a resize is done. */
+#define RETRY_NS UINT64_C (1000000)
 
 struct sut {
   struct store *s;
@@ -236,9 +240,30 @@ static int
 real_remove (void *s, unsigned name)
 {
   struct sut *t = s;
+  int err;
 
   forget_conn (t, name);
-  return store_remove (t->s, names[name], false);
+  while ((err = store_remove (t->s, names[name], false)) == EALREADY)
+    task_sleep (RETRY_NS);
+  return err;
+}
+
+/* Larger while it is open, smaller when it is not. */
+static int
+real_resize (void *s, unsigned name, uint32_t nr_pages)
+{
+  struct sut *t = s;
+  int err;
+
+  while ((err = store_resize (t->s, names[name],
+                              (uint64_t) nr_pages << PAGE_SHIFT)) == EBUSY ||
+         err == EALREADY)
+    if (err == EBUSY)
+      forget_conn (t, name);
+    else
+      task_sleep (RETRY_NS);
+  forget_conn (t, name);
+  return err;
 }
 
 static int
@@ -353,10 +378,10 @@ real_check_media (struct volume *const *v, unsigned nr, bool closed)
 
 #define REAL                                                               \
   .nr_volumes = 2, .reserves = true, .retires = true, .close = real_close, \
-  .create = real_create, .remove = real_remove, .size = real_size,         \
-  .read = real_read, .write = real_write, .trim = real_trim,               \
-  .zero = real_zero, .flush = real_flush, .holes = real_holes,             \
-  .check = real_check, .check_media = real_check_media
+  .create = real_create, .remove = real_remove, .resize = real_resize,     \
+  .size = real_size, .read = real_read, .write = real_write,               \
+  .trim = real_trim, .zero = real_zero, .flush = real_flush,               \
+  .holes = real_holes, .check = real_check, .check_media = real_check_media
 
 const struct subject store_subject = { .name = "store",
                                        .nr_blocks = { 384, 160 },

@@ -59,6 +59,8 @@ subject_send (const struct subject *subject, void *s, const struct done_op *o)
     return subject->create (s, o->op.name, o->op.nr, o->op.fua);
   case OP_REMOVE:
     return subject->remove (s, o->op.name);
+  case OP_RESIZE:
+    return subject->resize (s, o->op.name, o->op.nr);
   default:
     return subject->zero (s, o->op.name, off, bytes, o->op.kind == OP_ZERO,
                           o->op.fua);

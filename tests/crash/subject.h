@@ -28,6 +28,8 @@ struct subject {
   /* reserved: no write to it finds no space.  ENOSPC: it is not made. */
   int (*create) (void *s, unsigned name, uint32_t nr_pages, bool reserved);
   int (*remove) (void *s, unsigned name);
+  /* ENOSPC: it is as it was.  NULL: it cannot. */
+  int (*resize) (void *s, unsigned name, uint32_t nr_pages);
   int (*size) (void *s, unsigned name, uint32_t *nr_pages); /* ENOENT */
 
   int (*read) (void *s, unsigned name, void *buf, uint64_t off, uint32_t bytes);

@@ -45,6 +45,10 @@ static const char *const alphabet[] = {
   "o",          /* closed, and opened again */
   "wa10240+8",  /* far away, if it is so large */
   "ta10240+8",  /* so that a leaf becomes empty */
+  "Ra0+7000",   /* larger; or smaller by a leaf */
+  "Rb0+7400",   /* the same, in the middle of a leaf */
+  "Rc0+600",    /* larger: it needs a level more */
+  "Rc0+3",      /* smaller, in the middle of what is written */
 };
 #define LETTERS (sizeof alphabet / sizeof alphabet[0])
 
@@ -266,11 +270,13 @@ all_next (struct sweep *s, struct all *all)
   return true;
 }
 
+/* Something that only one client may do, with no other at a's requests. */
 static bool
-has_reopen (const struct sweep *s)
+is_for_one (const struct sweep *s)
 {
   for (unsigned i = 0; i < s->nr_ops; i++)
-    if (s->ops[i].kind == OP_REOPEN)
+    if (s->ops[i].kind == OP_REOPEN ||
+        (s->ops[i].kind == OP_RESIZE && s->ops[i].name == 0))
       return true;
   return false;
 }
@@ -284,7 +290,8 @@ draw_again (struct sweep *s, struct rng *rng)
   static const char *const hot[] = { "wa0+8",      "ta0+16",     "wa10240+8",
                                      "ta10240+8",  "s",          "fa",
                                      "o",          "wa4000+120", "wa4000+480",
-                                     "wa4000+480", "wa4000+480" };
+                                     "wa4000+480", "wa4000+480", "Ra0+300",
+                                     "Ra0+1100" };
 
   for (unsigned i = 0; i < s->nr_ops; i++)
     if (op_parse (hot[rng_below (rng, sizeof hot / sizeof hot[0])],
@@ -301,7 +308,7 @@ draw (struct sweep *s, struct rng *rng, unsigned n)
   take (s, n, rng_next (rng));
   if (rng_below (rng, 2) == 0)
     draw_again (s, rng);
-  if (has_reopen (s))
+  if (is_for_one (s))
     clients = 1;
   for (unsigned i = 0; i < n; i++)
     if (s->ops[i].kind != OP_CREATE && s->ops[i].kind != OP_REMOVE &&

@@ -131,14 +131,23 @@ static const struct field freemap_fields[] = {
 };
 
 static const struct field object_fields[] = {
-  FIELD (disk_object, id),         FIELD (disk_object, instance),
-  FIELD (disk_object, size_bytes), FIELD (disk_object, state),
-  FIELD (disk_object, flags),      FIELD (disk_object, root),
-  FIELD (disk_object, height),     FIELD (disk_object, name_bytes),
-  FIELD (disk_object, nr_mapped),  FIELD (disk_object, nr_zero),
-  FIELD (disk_object, nr_nodes),   FIELD (disk_object, created_s),
-  FIELD (disk_object, seal),       FIELD (disk_object, spare),
-  FIELD (disk_object, name),       { NULL, sizeof (struct disk_object), 0 },
+  FIELD (disk_object, id),
+  FIELD (disk_object, instance),
+  FIELD (disk_object, size_bytes),
+  FIELD (disk_object, state),
+  FIELD (disk_object, flags),
+  FIELD (disk_object, root),
+  FIELD (disk_object, height),
+  FIELD (disk_object, name_bytes),
+  FIELD (disk_object, nr_mapped),
+  FIELD (disk_object, nr_zero),
+  FIELD (disk_object, nr_nodes),
+  FIELD (disk_object, created_s),
+  FIELD (disk_object, seal),
+  FIELD (disk_object, old_bytes),
+  FIELD (disk_object, spare),
+  FIELD (disk_object, name),
+  { NULL, sizeof (struct disk_object), 0 },
 };
 
 static const struct field log_fields[] = {

@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-2-Clause
 # docs/contract.md: each test that it names is there and is run, each bound is
-# what the code says.  Also the names in docs/format.md.
+# what the code says.  Also the names in docs/format.md and
+# docs/interoperability.md.
 
 # shellcheck source-path=SCRIPTDIR source=functions.sh
 . "$(dirname "$0")/functions.sh"
@@ -57,4 +58,5 @@ done
 
 check_names "$doc" 100
 check_names "$top/docs/format.md" 3
+check_names "$top/docs/interoperability.md" 12
 finish

@@ -57,6 +57,25 @@ guest_kernel ()
   fi
 }
 
+# guest_results NAME: set $results to the folder FARPAGE_RESULTS/COMMIT/NAME, for
+# lines to keep: empty without a commit, or with changes to one.
+guest_results ()
+{
+  local commit
+  results=
+  test -n "${FARPAGE_RESULTS-}" || return 0
+  # shellcheck disable=SC2154 # the caller's
+  commit=$(git -C "$here" describe --always --dirty --abbrev=12 \
+    --exclude='*' 2> /dev/null)
+  case $commit in
+    '' | *-dirty) echo "no commit: results are not kept" ;;
+    *)
+      results=$FARPAGE_RESULTS/$commit/$1
+      mkdir -p "$results" || exit 1
+      ;;
+  esac
+}
+
 # guest_now: monotonic time in milliseconds.
 guest_now ()
 {

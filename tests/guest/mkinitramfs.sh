@@ -1,8 +1,11 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# mkinitramfs.sh OUT [PROGRAM...]: an initramfs for test guests from this
-# machine's Debian packages, plus PROGRAMs of our own (into /usr/bin).
+# mkinitramfs.sh [--root-disk IMAGE] OUT [PROGRAM...]: an initramfs for test
+# guests from this machine's Debian packages, plus PROGRAMs of our own (into
+# /usr/bin).  With --root-disk all this is in IMAGE, an ext4 with some room, and
+# OUT has only what mounts it (guest-root.sh): the guest has its memory for
+# itself.
 #
 # Only what the tests use is in it: dash as the shell, busybox for the small
 # things, the real tools where their behaviour is what a test is about, and
@@ -23,12 +26,13 @@ tools=(
   dash:dash busybox:busybox-static modprobe:kmod
   nbd-client:nbd-client mkswap:util-linux swapon:mount swapoff:mount
   blkid:util-linux blockdev:util-linux fstrim:util-linux
-  mkfs.ext4:e2fsprogs e2fsck:e2fsprogs mkfs.xfs:xfsprogs xfs_repair:xfsprogs
+  mkfs.ext4:e2fsprogs e2fsck:e2fsprogs resize2fs:e2fsprogs mkfs.xfs:xfsprogs xfs_repair:xfsprogs
   ip:iproute2 tc:iproute2
 )
+root_modules=(virtio_pci virtio_blk crc32c_intel ext4)
 modules=(
-  virtio_pci virtio_net virtio_rng virtio_blk nbd ext4 xfs crc32c_intel loop
-  sch_netem veth
+  "${root_modules[@]}" virtio_net virtio_rng nbd xfs loop sch_netem veth
+  sch_ingress cls_matchall act_gact zram lzo-rle
 )
 
 copy_file ()                    # SOURCE: to the same place below $root
@@ -73,10 +77,10 @@ copy_tools ()
   if [ -d /usr/lib/tc ]; then cp -rL /usr/lib/tc "$root/usr/lib/"; fi
 }
 
-copy_modules ()
+copy_modules ()                 # MODULE...
 {
   local name word path
-  for name in "${modules[@]}"; do
+  for name; do
     modprobe --set-version "$kernel" --show-depends "$name" |
       while read -r word path _; do
         test "$word" = builtin || copy_file "$path"
@@ -89,23 +93,53 @@ copy_modules ()
   depmod -b "$root" "$kernel"
 }
 
-test $# -ge 1 || { echo "usage: mkinitramfs.sh OUT [PROGRAM...]" >&2; exit 2; }
+# The few files that come before a root on a disk.
+make_small_tree ()
+{
+  local item
+  mkdir -p "$root"/{bin,dev,proc,new,guest}
+  cp "$(command -v busybox)" "$root/bin/"
+  for item in sh mount umount modprobe sleep cp switch_root; do
+    ln -s busybox "$root/bin/$item"
+  done
+  copy_modules "${root_modules[@]}"
+  cp "$here/guest-root.sh" "$root/init"
+  chmod 755 "$root/init"
+}
+
+image=
+if [ "${1-}" = --root-disk ] && [ $# -ge 2 ]; then
+  image=$2
+  shift 2
+fi
+if [ $# -lt 1 ]; then
+  echo "usage: mkinitramfs.sh [--root-disk IMAGE] OUT [PROGRAM...]" >&2
+  exit 2
+fi
 out=$1
 shift
-guest_need "${tools[@]}" depmod:kmod cpio:cpio ldd:libc-bin
+guest_need "${tools[@]}" depmod:kmod cpio:cpio ldd:libc-bin \
+  mke2fs:e2fsprogs
 kernel=''
 guest_kernel
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/mkinitramfs.XXXXXX")
-trap 'rm -rf "$work" "$out.part"' EXIT
+trap 'rm -rf "$work" "$out.part" ${image:+"$image.part"}' EXIT
 trap 'exit 1' HUP INT TERM
 root=$work/root
 make_tree
 copy_tools
-copy_modules
+copy_modules "${modules[@]}"
 for program; do copy_program "$program" "/usr/bin/${program##*/}"; done
 cp "$here/guest-init.sh" "$root/init"
 cp "$here/guest-env.sh" "$root/guest/env.sh"
 chmod 755 "$root/init"
+if [ -n "$image" ]; then
+  truncate -s 768M "$image.part"
+  mke2fs -q -t ext4 -d "$root" "$image.part"
+  mv "$image.part" "$image"
+  root=$work/small
+  make_small_tree
+fi
 guest_cpio "$root" > "$out.part"
 mv "$out.part" "$out"

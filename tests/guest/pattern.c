@@ -5,11 +5,12 @@
  *   pattern write FILE BYTES SEED   make or overwrite FILE
  *   pattern sync FILE BYTES SEED    the same, and fsync it
  *   pattern check FILE BYTES SEED   FILE has exactly this content
+ *   pattern jump FILE BYTES SEED    so have 512 whole pages of it, at random
  *
- * All print the sum of what was written or read (FNV-1a over 64-bit words),
- * so a run can show that two readings were equal.  Test scripts call it, in
- * guests whose CPU is emulated: a generator of three shifts a word, and no
- * library but libc.
+ * All but jump print the sum of what was written or read (FNV-1a over 64-bit
+ * words), so a run can show that two readings were equal.  Test scripts call
+ * it, in guests whose CPU is emulated: a generator of three shifts a word, and
+ * no library but libc.
  *
  * Content: the words of xorshift64 begun with the seed (mixed, never 0), in the
  * machine's byte order; the last word is cut at BYTES.  check names the first
@@ -30,7 +31,9 @@
 #include <unistd.h>
 
 enum {
-  CHUNK_BYTES = 256 * 1024
+  CHUNK_BYTES = 256 * 1024,
+  PAGE_WORDS = 4096 / sizeof (uint64_t),
+  JUMPS = 512
 };
 
 static uint64_t chunk[CHUNK_BYTES / sizeof (uint64_t)];
@@ -51,17 +54,23 @@ stream_begin (struct stream *s, uint64_t seed)
 }
 
 static void
-stream_fill (struct stream *s)
+stream_words (struct stream *s, uint64_t *words, size_t nr)
 {
   uint64_t x = s->state;
 
-  for (size_t i = 0; i < sizeof chunk / sizeof chunk[0]; i++) {
+  for (size_t i = 0; i < nr; i++) {
     x ^= x << 13;
     x ^= x >> 7;
     x ^= x << 17;
-    chunk[i] = x;
+    words[i] = x;
   }
   s->state = x;
+}
+
+static void
+stream_fill (struct stream *s)
+{
+  stream_words (s, chunk, sizeof chunk / sizeof chunk[0]);
 }
 
 /* Whole words only: the tail of a chunk is padded by its caller. */
@@ -197,6 +206,40 @@ run (int fd, const char *file, bool writing, uint64_t size, uint64_t seed)
   return err;
 }
 
+/* The generator's states before each page are kept, not the content. */
+static int
+jump (int fd, const char *file, uint64_t size, uint64_t seed)
+{
+  const uint64_t nr = size / (PAGE_WORDS * sizeof chunk[0]);
+  struct stream s, *pages = calloc (nr, sizeof *pages);
+  struct stream random;
+  int err = pages == NULL || nr == 0 ? ENOMEM : 0;
+
+  stream_begin (&s, seed);
+  for (uint64_t i = 0; i < nr && err == 0; i++) {
+    pages[i] = s;
+    stream_words (&s, chunk, PAGE_WORDS);
+  }
+  stream_begin (&random, ~seed);
+  for (unsigned n = 0; n < JUMPS && err == 0; n++) {
+    uint64_t page, off;
+    size_t got = 0;
+
+    stream_words (&random, &page, 1);
+    page %= nr;
+    off = page * sizeof *chunk * PAGE_WORDS;
+    s = pages[page];
+    stream_words (&s, chunk, PAGE_WORDS);
+    err = lseek (fd, (off_t) off, SEEK_SET) < 0
+              ? errno
+              : read_all (fd, seen, sizeof *chunk * PAGE_WORDS, &got);
+    if (err == 0 && !chunk_right (file, off, sizeof *chunk * PAGE_WORDS, got))
+      exit (1);
+  }
+  free (pages);
+  return err;
+}
+
 static bool
 number (const char *text, uint64_t *n)
 {
@@ -216,15 +259,19 @@ main (int argc, char *argv[])
 
   if (argc != 5 ||
       (strcmp (argv[1], "write") && strcmp (argv[1], "sync") &&
-       strcmp (argv[1], "check")) ||
+       strcmp (argv[1], "check") && strcmp (argv[1], "jump")) ||
       !number (argv[3], &size) || !number (argv[4], &seed)) {
-    fprintf (stderr, "usage: pattern write|sync|check FILE BYTES SEED\n");
+    fprintf (stderr, "usage: pattern write|sync|check|jump FILE BYTES SEED\n");
     return 2;
   }
-  writing = argv[1][0] != 'c';
+  writing = argv[1][0] == 'w' || argv[1][0] == 's';
   fd = writing ? open (argv[2], O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600)
                : open (argv[2], O_RDONLY | O_CLOEXEC);
-  err = fd < 0 ? errno : run (fd, argv[2], writing, size, seed);
+  if (fd < 0)
+    err = errno;
+  else
+    err = argv[1][0] == 'j' ? jump (fd, argv[2], size, seed)
+                            : run (fd, argv[2], writing, size, seed);
   if (err == 0 && argv[1][0] == 's' && fsync (fd) < 0)
     err = errno;
   if (fd >= 0 && close (fd) < 0 && err == 0)

@@ -12,7 +12,11 @@
 #   --on-ask COMMAND  run on the host for each `host WORD...` in the script,
 #                     with the words added; COMMAND is split at blanks, sees
 #                     GUEST_QEMU_PID, and its first line goes to the script
-#   --disk FILE,LOG   a virtio disk; what it writes and flushes is also in LOG,
+#   --root-disk FILE  the guest's root is on this image, which is not changed;
+#                     mkinitramfs.sh has made it together with GUEST_INITRAMFS
+#   --root-drive OPTS the guest's root is qemu's -drive OPTS, such an image
+#   --monitor PATH    qemu's monitor is on the named pipes PATH.in and PATH.out
+#   --disk FILE[,LOG] a virtio disk; what it writes and flushes is also in LOG,
 #                     as qemu's blklogwrites driver has it (powercut.c)
 #   --cut FILE        if FILE is there, it was meant that the guest ended before
 #                     its script did: exit status 3
@@ -34,7 +38,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source-path=SCRIPTDIR source=guest-lib.sh
 . "$here/guest-lib.sh"
 
-mem=400 timeout=120 ports=() params=() on_ask=() disk=() cut=
+mem=400 timeout=120 ports=() params=() on_ask=() root=() monitor=() disk=() cut=
 while [ $# -gt 1 ]; do
   case $1 in
     --mem) mem=$2 ;;
@@ -42,8 +46,17 @@ while [ $# -gt 1 ]; do
     --host-port) ports+=("$2") ;;
     --env) params+=("$2") ;;
     --on-ask) read -ra on_ask <<< "$2" ;;
+    --root-disk)
+      # What the guest writes there goes away with it.
+      root=(-device "virtio-blk-pci,drive=root" -drive
+        "id=root,if=none,format=raw,snapshot=on,cache=unsafe,file=$2")
+      ;;
+    --root-drive) root=(-drive "$2") ;;
+    --monitor) monitor=(-chardev "pipe,id=mon,path=$2" -mon chardev=mon) ;;
     --disk)
       medium="driver=file,node-name=medium,filename=${2%,*}"
+      disk=(-blockdev "$medium" -device "virtio-blk-pci,drive=medium")
+      test "${2%,*}" != "$2" || { shift 2; continue; }
       log="driver=file,node-name=log,filename=${2##*,},cache.no-flush=on"
       logged="driver=blklogwrites,node-name=disk,file=medium,log=log"
       logged+=",log-super-update-interval=16"
@@ -57,12 +70,14 @@ while [ $# -gt 1 ]; do
 done
 if [ $# -ne 1 ] || [ ! -r "$1" ]; then
   echo "usage: run-guest.sh [--mem MiB] [--timeout S] [--host-port P]..." \
-    "[--env NAME=VALUE]... [--on-ask COMMAND] [--disk FILE,LOG]" \
+    "[--env NAME=VALUE]... [--on-ask COMMAND] [--root-disk FILE]" \
+    "[--root-drive OPTIONS] [--monitor PATH] [--disk FILE[,LOG]]" \
     "[--cut FILE] SCRIPT" >&2
   exit 2
 fi
 script=$1
 timeout=$((timeout * ${GUEST_SLOW:-1}))
+test ${#root[@]} -eq 0 || : "${GUEST_INITRAMFS:?a root on a disk needs it}"
 guest_need qemu-system-x86_64:qemu-system-x86 cpio:cpio setpriv:util-linux
 kernel=''
 guest_kernel
@@ -127,7 +142,7 @@ rcupdate.rcu_cpu_stall_timeout=60 random.trust_cpu=on" \
     -chardev "file,id=console,path=$work/console" -serial chardev:console \
     -chardev "pipe,id=line,path=$work/line" -serial chardev:line \
     -netdev user,id=net -device virtio-net-pci,netdev=net,romfile= \
-    ${disk[@]+"${disk[@]}"} \
+    ${monitor[@]+"${monitor[@]}"} ${root[@]+"${root[@]}"} ${disk[@]+"${disk[@]}"} \
     -device virtio-rng-pci < /dev/null > "$work/qemu" 2>&1 4>&- 5>&- &
   qemu_pid=$!
 }

@@ -8,10 +8,50 @@
 #   file      nbdkit's file plugin on a sparse file: a peer that also gives
 #             space back, to see whether a failure is ours
 #
+# and, for server_start alone, swap as people have it today:
+#
+#   nbdkit-memory   nbdkit's memory plugin, with --swap
+#   nbd-server      on a sparse file
+#
+# A guest's own servers are its script's affair: server_root puts them there.
+#
 # FARPAGE_PLUGIN and FARPAGE_TOOL are files of the build tree (Makefile.am).
 # The server_* variables are exported, so that a test's --on-ask side has them.
 
 export GUEST_SERVER=${GUEST_SERVER:-farpage}
+
+# server_command DIR PORT SIZE: set $command.
+server_command ()
+{
+  command=(nbdkit -f -i 127.0.0.1 -p "$2" -P "$1/pid")
+  case $GUEST_SERVER in
+    farpage)
+      if [ ! -e "${FARPAGE_PLUGIN:?}" ] || [ ! -x "${FARPAGE_TOOL:?}" ]; then
+        guest_fail "no $FARPAGE_PLUGIN or no $FARPAGE_TOOL: run 'make' first"
+      fi
+      command+=("$FARPAGE_PLUGIN" mem:1200M "control=$server_sock" linger=5)
+      ;;
+    file)
+      truncate -s "$3" "$server_file" || return
+      command+=(file "$server_file")
+      ;;
+    nbdkit-memory) command+=(--swap memory "$3") ;;
+    nbd-server)
+      truncate -s "$3" "$server_file" || return
+      printf '[generic]\nlistenaddr = %s\nport = %s\n[swap]\nexportname = %s\n' \
+        127.0.0.1 "$2" "$server_file" > "$1/nbd-server.conf"
+      # In the foreground it takes one connection, and no more.
+      # shellcheck disable=SC2016 # of the other shell
+      command=(bash -c 'nbd-server -p "$0/daemon" -C "$0/nbd-server.conf" ||
+        exit
+        until [ -s "$0/daemon" ]; do sleep 0.1; done
+        trap "kill $(< "$0/daemon"); exit 0" TERM
+        mv "$0/daemon" "$0/pid"
+        while :; do sleep 1 & wait $!; done' "$1")
+      ;;
+    *) guest_fail "GUEST_SERVER=$GUEST_SERVER is none that is known here" ;;
+  esac
+}
 
 # server_start DIR SIZE: start the server on a free port of 127.0.0.1, with its
 # files in DIR, in a session of its own so that only server_stop ends it.
@@ -22,25 +62,12 @@ server_start ()
   local dir=$1 command tries pause
   export server_sock=$dir/control server_file=$dir/disk
   export server_samples=$dir/samples
-  case $GUEST_SERVER in
-    farpage)
-      if [ ! -e "${FARPAGE_PLUGIN:?}" ] || [ ! -x "${FARPAGE_TOOL:?}" ]; then
-        guest_fail "no $FARPAGE_PLUGIN or no $FARPAGE_TOOL: run 'make' first"
-      fi
-      command=("$FARPAGE_PLUGIN" mem:1200M "control=$server_sock" linger=5)
-      ;;
-    file)
-      truncate -s "$2" "$server_file" || return
-      command=(file "$server_file")
-      ;;
-    *) guest_fail "GUEST_SERVER=$GUEST_SERVER is neither farpage nor file" ;;
-  esac
 
   # A port that nobody has is found by trying.
   for tries in 1 2 3 4 5 6 7 8 9 10; do
     server_port=$((20000 + RANDOM % 12000))
-    setsid nbdkit -f -i 127.0.0.1 -p $server_port -P "$dir/pid" \
-      "${command[@]}" < /dev/null 2> "$dir/server.log" &
+    server_command "$dir" $server_port "$2" || return
+    setsid "${command[@]}" < /dev/null 2> "$dir/server.log" &
     server_pid=$!
     for ((pause = 0; pause < 300; pause++)); do
       if [ -s "$dir/pid" ]; then return 0; fi
@@ -107,9 +134,27 @@ server_mapped_at ()
     sort -n | tail -n 1
 }
 
+# server_root DIR PROGRAM...: a root for guests that have the servers themselves
+# (DIR/root), and their GUEST_INITRAMFS.
+server_root ()
+{
+  local name programs=() dir=$1
+  for name in nbd-server /usr/lib/*/nbdkit/plugins/nbdkit-file-plugin.so; do
+    name=$(command -v "$name" || echo "$name")
+    test ! -r "$name" || programs+=("$name")
+  done
+  export GUEST_INITRAMFS=$dir/initramfs
+  # shellcheck disable=SC2086,SC2154 # a list; the caller's
+  "$here/mkinitramfs.sh" --root-disk "$dir/root" "$GUEST_INITRAMFS" \
+    $GUEST_PROGRAMS "$FARPAGE_PLUGIN" "$FARPAGE_TOOL" \
+    "$(command -v nbdkit)" "${@:2}" ${programs[@]+"${programs[@]}"} || exit
+}
+
 # ---- a server that is killed, and started again where it was ----
 # A daemon, so that also a test's --on-ask side can start it.  Its files are in
-# server_dir, its pid in server_dir/pid; its memory is in server_staging.
+# server_dir, its pid in server_dir/pid; its memory is in server_staging.  A
+# filter of nbdkit is in server_filter, as an option, its parameters are in
+# server_parameters.
 
 # lasting_make DIR SIZE NAME...: what lasting_start serves: exports of SIZE.
 lasting_make ()
@@ -121,6 +166,8 @@ lasting_make ()
     guest_skip "no tmpfs in /dev/shm"
   export server_staging
   export server_volumes="$server_dir/volume0 $server_dir/volume1"
+  export server_pool="$server_volumes sparse=yes swap-keep=yes"
+  server_pool+=" staging=$server_staging"
   case $GUEST_SERVER in
     farpage)
       # shellcheck disable=SC2086 # a list
@@ -156,11 +203,13 @@ lasting_start ()
   command=(file "dir=$server_dir/exports")
   # shellcheck disable=SC2206 # a list
   test "$GUEST_SERVER" = file ||
-    command=("$FARPAGE_PLUGIN" $server_volumes sparse=yes
-      "control=$server_dir/control" "staging=$server_staging")
+    command=("$FARPAGE_PLUGIN" $server_pool ${server_parameters-}
+      "control=$server_dir/control")
   for tries in 1 2 3 4 5 6 7 8 9 10; do
     port=${server_port:-$((20000 + RANDOM % 12000))}
-    if setsid nbdkit -i 127.0.0.1 -p "$port" -P "$server_dir/pid" \
+    # shellcheck disable=SC2086 # a list
+    if setsid nbdkit ${server_filter-} -i 127.0.0.1 -p "$port" \
+      -P "$server_dir/pid" \
       "${command[@]}" < /dev/null > "$server_dir/log" 2>&1; then
       export server_port=$port
       lasting_ready

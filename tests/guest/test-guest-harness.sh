@@ -91,6 +91,28 @@ echo "success, with a process left behind that holds the output"
 guest 0 --mem 256 <<< 'sleep 1000 & exit 0'
 check "no log is kept" log_kept 0
 
+echo "a root on a disk, and another disk"
+cp "$GUEST_INITRAMFS" "$work/large" && truncate -s 1M "$work/disk" || exit 1
+"$here/mkinitramfs.sh" --root-disk "$work/root" "$GUEST_INITRAMFS" || exit
+sum=$(md5sum < "$work/root")
+guest 0 --mem 128 --root-disk "$work/root" --disk "$work/disk" \
+  --env TEXT=given << 'EOS'
+grep -q '^/dev/vda / ext4 rw' /proc/mounts
+result root $?
+result text "$TEXT"
+result other "$(blockdev --getsize64 /dev/vdb)"
+echo text > /dev/vdb && echo text > /file && sync
+result mib $(($(sed -n 's/^MemAvailable: *\([0-9]*\) kB/\1/p' /proc/meminfo) / 1024))
+EOS
+check "the root" result_is root=0
+check "a variable" result_is text=given
+check "the disk" result_is other=$((1 << 20))
+check "what is written there" test "$(head -c 4 "$work/disk")" = text
+check "the root is as it was" test "$sum" = "$(md5sum < "$work/root")"
+mib=$(sed -n 's/^RESULT mib=//p' "$work/out")
+check "of 128 MiB only ${mib:-none} are free" test "${mib:-0}" -ge 40
+mv "$work/large" "$GUEST_INITRAMFS"
+
 echo "a panic"
 guest 125 --mem 256 <<< 'echo c > /proc/sysrq-trigger; sleep 100'
 check "why" says "the guest's kernel failed: "

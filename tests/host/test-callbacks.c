@@ -443,8 +443,8 @@ begin (void **state)
   snprintf (path, sizeof path, "%s/sock", dir);
   p = plugin_init ();
   if (p->config ("volume", "mem:256M") != 0 ||
-      p->config ("sparse", "yes") != 0 || p->config ("control", path) != 0 ||
-      p->config_complete () != 0)
+      p->config ("armour", "no") != 0 || p->config ("sparse", "yes") != 0 ||
+      p->config ("control", path) != 0 || p->config_complete () != 0)
     return -1;
   return p->get_ready () == 0 && p->after_fork () == 0 ? 0 : -1;
 }

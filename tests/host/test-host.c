@@ -62,6 +62,7 @@ start_server (struct host *host)
   set (host, "durability", "volatile");
   snprintf (path, sizeof path, "%s/sock", host->dir);
   set (host, "control", path);
+  set (host, "armour", "no");
   MUST (host->p->config_complete () == 0);
   MUST (host->p->get_ready () == 0);
   MUST (host->p->after_fork () == 0);

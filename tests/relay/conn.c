@@ -10,7 +10,8 @@
  *   CONNECTING ─▶ OPEN ─▶ OVER          [both ends passed on, or a reset]
  *        │         ├────▶ RESETTING ─▶ OVER   [cut at a byte]
  *        │         └────▶ CLOSING ───▶ OVER   [cut in order]
- *        └──────────────▶ OVER                [no target]
+ *        ├──────────────▶ CLOSING            [cut in order before]
+ *        └──────────────▶ OVER                [no target, or a reset]
  *
  * A reset is a close with SO_LINGER 0: over TCP an RST.  It takes back what the
  * receiver's machine has not acknowledged, so a cut at a byte waits for that
@@ -105,7 +106,8 @@ on_drain (struct ev_loop *loop, ev_io *w, int revents)
 }
 
 /* Close both halves in order: what peers still send is read and dropped, or
- * it would turn the close into a reset.
+ * it would turn the close into a reset.  A target may have taken a connection
+ * of which we don't know yet.
  */
 static void
 close_in_order (struct conn *c)
@@ -113,8 +115,12 @@ close_in_order (struct conn *c)
   struct relay *r = c->link->relay;
 
   c->state = CONN_CLOSING;
+  ev_io_stop (r->loop, &c->connecting);
+  alarm_clear (&r->alarms, &c->alarm);
   for (enum way w = UP; w < NR_WAYS; w++) {
     pipe_stop (&c->pipe[w]);
+    if (c->fd[w] == -1)
+      continue;
     shutdown (c->fd[w], SHUT_WR);
     ev_io_init (&c->drain[w], on_drain, c->fd[w], EV_READ);
     c->drain[w].data = c;
@@ -125,10 +131,10 @@ close_in_order (struct conn *c)
 void
 conn_cut (struct conn *c, enum cut_how how)
 {
-  if (how == CUT_CLOSE && c->state == CONN_OPEN)
-    close_in_order (c);
-  else if (how == CUT_RESET || c->state == CONN_CONNECTING)
+  if (how == CUT_RESET)
     reset (c);
+  else if (c->state == CONN_OPEN || c->state == CONN_CONNECTING)
+    close_in_order (c);
 }
 
 void

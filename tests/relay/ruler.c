@@ -60,6 +60,8 @@ ruler_realtime (void)
   printf ("scheduled as %s\n", realtime ? "SCHED_RR" : "usual");
 }
 
+struct ruler ruler;
+
 void
 ruler_open (struct ruler *r)
 {
@@ -109,6 +111,21 @@ ruler_close (struct ruler *r)
   }
   current = NULL;
   return 0;
+}
+
+int
+ruler_setup (void **state)
+{
+  (void) state;
+  ruler_open (&ruler);
+  return 0;
+}
+
+int
+ruler_teardown (void **state)
+{
+  (void) state;
+  return ruler_close (&ruler);
 }
 
 const char *
@@ -245,6 +262,77 @@ ends_close (struct ends *e)
   close (e->server);
 }
 
+static void *
+bare_run (void *arg)
+{
+  struct bare *b = arg;
+  char message[BARE_LEN];
+  double due_us;
+
+  while (recv (b->own.client, message, sizeof message, MSG_WAITALL) ==
+         sizeof message) {
+    struct timespec due;
+
+    memcpy (&due_us, message, sizeof due_us);
+    due_us += b->delay_us;
+    due.tv_sec = (time_t) (due_us / 1e6);
+    due.tv_nsec = (long) ((due_us - due.tv_sec * 1e6) * 1e3);
+    while (clock_nanosleep (CLOCK_MONOTONIC, TIMER_ABSTIME, &due, NULL) ==
+           EINTR)
+      ;
+    send_all (b->own.server, message, sizeof message);
+  }
+  return NULL;
+}
+
+/* Two sockets that are connected. */
+static void
+socket_pair (bool tcp, int fd[2])
+{
+  struct ruler_link link;
+  int err;
+
+  if (!tcp) {
+    if (socketpair (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fd) == -1)
+      die ("socketpair");
+    return;
+  }
+  err = addr_parse ("tcp:127.0.0.1:0", &link.at);
+  err = err != 0 ? err : addr_listen (&link.at, &link.target);
+  if (err != 0) {
+    errno = err;
+    die ("listen");
+  }
+  fd[0] = ruler_connect (&link);
+  if (fd[0] == -1)
+    die ("connect");
+  fd[1] = ruler_accept (&link);
+  close (link.target);
+}
+
+void
+bare_open (struct bare *b, bool tcp, double delay_us)
+{
+  int in[2], out[2];
+
+  socket_pair (tcp, in);
+  socket_pair (tcp, out);
+  b->ends = (struct ends){ .client = in[0], .server = out[0] };
+  b->own = (struct ends){ .client = in[1], .server = out[1] };
+  b->delay_us = delay_us;
+  if (pthread_create (&b->thread, NULL, bare_run, b) != 0)
+    die ("thread");
+}
+
+void
+bare_close (struct bare *b)
+{
+  shutdown (b->ends.client, SHUT_WR);
+  pthread_join (b->thread, NULL);
+  ends_close (&b->ends);
+  ends_close (&b->own);
+}
+
 void
 send_all (int fd, const void *bytes, size_t len)
 {
@@ -269,6 +357,15 @@ recv_all (int fd, void *bytes, size_t len)
     bytes = (char *) bytes + n;
     len -= n;
   }
+}
+
+int
+end_of (int fd)
+{
+  char byte;
+  ssize_t n = recv (fd, &byte, 1, 0);
+
+  return n > 0 ? -1 : n == 0 ? 0 : errno;
 }
 
 static uint64_t

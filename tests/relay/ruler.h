@@ -37,6 +37,11 @@ void ruler_open (struct ruler *r);
 /* 0 if the relay ended well and left no file; the tests' links are gone. */
 int ruler_close (struct ruler *r);
 
+/* The one of a test program, and cmocka's set-up and teardown of it. */
+extern struct ruler ruler;
+int ruler_setup (void **state);
+int ruler_teardown (void **state);
+
 /* A command, and what came behind "ok". */
 __attribute__ ((format (printf, 2, 3))) const char *
 ruler_tell (struct ruler *r, const char *format, ...);
@@ -55,9 +60,27 @@ int ruler_accept (const struct ruler_link *link);
 struct ends ruler_ends (const struct ruler_link *link);
 void ends_close (struct ends *e);
 
+/* The barest relay there can be, one way, for messages of BARE_LEN bytes that
+ * come in order and begin with the time they were sent at: a thread that reads
+ * one, sleeps until delay_us after that time, and sends it on.  What it is late
+ * by over sockets of that kind is the machine's doing.
+ */
+#define BARE_LEN 32
+struct bare {
+  struct ends ends; /* the test's */
+  struct ends own;
+  double delay_us;
+  unsigned long thread;
+};
+void bare_open (struct bare *b, bool tcp, double delay_us);
+void bare_close (struct bare *b); /* also its ends */
+
 /* All of it, or the process ends. */
 void send_all (int fd, const void *bytes, size_t len);
 void recv_all (int fd, void *bytes, size_t len);
+
+/* What a read says at the end: 0, or an errno; -1 there was a byte. */
+int end_of (int fd);
 
 /* Byte off of stream number; and whether these are they. */
 void pattern_fill (unsigned stream, uint64_t off, void *bytes, size_t len);

@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-2-Clause
 # The relay's command line and its commands: each is answered by one line, and
-# one that is wrong changes nothing.  What it does to bytes is in test-relay.c,
-# whether its times are true in test-times.c.
+# one that is wrong changes nothing.  What it does to bytes is in test-relay.c
+# and test-cuts.c, whether its times are true in test-times.c.
 
 set -u
 relay=${RELAY-./relay}
