@@ -328,15 +328,18 @@ test_shutdown_reads (void **state)
 
 /* ---- flushes ---- */
 
-/* nbdkit sh, on the file that net_dir () has. */
+/* nbdkit sh, on the file that net_dir () has.  Under a new name first: the one
+ * of the test before may just be executed, for a server that has ended.
+ */
 static void
 write_script (uint64_t size)
 {
-  char path[200];
+  char path[200], new_path[200];
   FILE *f;
 
   snprintf (path, sizeof path, "%s/script", net_dir ());
-  f = fopen (path, "w");
+  snprintf (new_path, sizeof new_path, "%s/script.new", net_dir ());
+  f = fopen (new_path, "w");
   assert_non_null (f);
   fprintf (f,
            "#!/bin/sh\n"
@@ -354,6 +357,7 @@ write_script (uint64_t size)
            net_dir (), net_dir (), (unsigned long long) size);
   assert_int_equal (fchmod (fileno (f), 0700), 0);
   fclose (f);
+  assert_int_equal (rename (new_path, path), 0);
 }
 
 /* What was answered and not flushed is not there, and is not tried again in
